@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 
-use crate::accounting::engine::Accounting;
+use crate::accounting::Accounting;
 use crate::clock::Clock;
 use crate::config::{Settings, SettingsError};
 use crate::crypto::{KeyDigester, KeyringError, RandomError, system_random};
@@ -137,9 +137,6 @@ pub enum StartError {
     /// An address that can't be listened on.
     #[error("can't listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
-    /// The demonstration.
-    #[error(transparent)]
-    Demo(#[from] crate::demo::DemoError),
     /// Any other failure of the operating system.
     #[error("{0}")]
     Io(#[from] std::io::Error),

@@ -14,7 +14,7 @@ use crate::app::stop::{INTERRUPTED, stop_signals};
 use crate::app::{Application, StartError, Stopped};
 use crate::clock::Clock;
 use crate::config::{LogSettings, Settings};
-use crate::demo::{self, DemoSettings};
+use crate::demo::{self, DemoError, DemoSettings};
 use crate::domain::names::DisplayName;
 use crate::telemetry::logs;
 
@@ -58,6 +58,21 @@ enum Command {
     Openapi,
 }
 
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error(transparent)]
+    Start(StartError),
+    #[error(transparent)]
+    Demo(DemoError),
+}
+
+impl<E: Into<StartError>> From<E> for CommandError {
+    fn from(error: E) -> Self {
+        Self::Start(error.into())
+    }
+}
+
 /// Runs a command to its end.
 pub fn run(cli: Cli) -> ExitCode {
     let outcome = actix_web::rt::System::new().block_on(dispatch(cli.command));
@@ -67,14 +82,14 @@ pub fn run(cli: Cli) -> ExitCode {
             print_error(&error);
             match error {
                 // The exit code of an option that can't be parsed.
-                StartError::Settings(_) => ExitCode::from(2),
+                CommandError::Start(StartError::Settings(_)) => ExitCode::from(2),
                 _ => ExitCode::FAILURE,
             }
         }
     }
 }
 
-async fn dispatch(command: Command) -> Result<(), StartError> {
+async fn dispatch(command: Command) -> Result<(), CommandError> {
     match command {
         Command::Serve(settings) => {
             start_logging(&settings.logging);
@@ -93,7 +108,7 @@ async fn dispatch(command: Command) -> Result<(), StartError> {
                 Stopped::Interrupted => std::process::exit(INTERRUPTED),
             }
         }
-        Command::Demo(settings) => demo::run(settings).await,
+        Command::Demo(settings) => demo::run(settings).await.map_err(CommandError::Demo),
         Command::Bootstrap { organization, settings } => {
             start_logging(&settings.logging);
             settings.validate()?;
@@ -152,7 +167,7 @@ async fn dispatch(command: Command) -> Result<(), StartError> {
             }));
             match drained.rejected + drained.damaged {
                 0 => Ok(()),
-                _ => Err(StartError::NotAllDrained(directory.join(REJECTED))),
+                _ => Err(StartError::NotAllDrained(directory.join(REJECTED)).into()),
             }
         }
         Command::Openapi => {

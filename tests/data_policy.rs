@@ -224,15 +224,7 @@ async fn a_tool_gets_the_real_value(database: Database) {
     let mut asked = question.clone();
     asked["stream"] = json!(true);
     let answer = team.caller().send(chat(&asked)).await.expect(200);
-    let body = answer.text();
-    let events = body.lines().filter_map(|line| line.strip_prefix("data: "));
-    let arguments: String = events
-        .filter_map(|data| serde_json::from_str::<Value>(data).ok())
-        .filter_map(|event| {
-            let call = &event["choices"][0]["delta"]["tool_calls"][0];
-            call["function"]["arguments"].as_str().map(str::to_owned)
-        })
-        .collect();
+    let arguments = openai::streamed_arguments(&answer.text());
     assert_eq!(serde_json::from_str::<Value>(&arguments).unwrap(), json!({"to": EMAIL}));
 }
 

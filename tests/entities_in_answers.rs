@@ -128,14 +128,7 @@ async fn names_in_arguments_of_tools_are_masked(database: Database) {
     let mut question = says("Hello");
     question["stream"] = json!(true);
     let answer = team.caller().send(chat(&question)).await.expect(200).text();
-    let events = answer.lines().filter_map(|line| line.strip_prefix("data: "));
-    let events = events.filter_map(|event| serde_json::from_str::<Value>(event).ok());
-    let got: String = events
-        .filter_map(|event| {
-            let call = &event["choices"][0]["delta"]["tool_calls"][0];
-            call["function"]["arguments"].as_str().map(str::to_owned)
-        })
-        .collect();
+    let got = openai::streamed_arguments(&answer);
     assert_eq!(serde_json::from_str::<Value>(&got).unwrap(), expected, "{answer}");
 }
 

@@ -80,6 +80,7 @@ cfg_if! {
         mod gemini;
         mod guarded_conversations;
         mod guarded_records;
+        mod import_rules;
         mod ledger;
         mod ledger_database_failures;
         mod ledger_rollups;

@@ -5,11 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Accounting;
 use super::charge::Charge;
-use super::engine::{Accounting, TargetFacts};
 use super::journal::JournalFull;
 use super::record::{AttemptEnd, AttemptOutcome, AttemptStart, UsageSource};
 use super::sent_body::SentBody;
+use super::target_facts::TargetFacts;
 use super::usage_estimate::Estimation;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::content_finding::ContentFindings;
@@ -160,7 +161,7 @@ impl RequestAccount {
         self.accounting.ledger.end(end);
     }
 
-    /// What a failed attempt has used, as far as its answer tells. Counts that are missing beside others
+    /// What a failed attempt has used, as far as its answer shows. Counts that are missing while others are there
     /// are estimated by lengths, since this attempt's cost is part of what the request is settled with.
     fn used_by_failed(&mut self, answer: AnswerSummary) -> (TokenUsage, UsageSource) {
         let text = answer.text.unwrap_or_default();
@@ -354,14 +355,14 @@ impl Settlement {
         let end = charge.onto(end, self.is_subscribed);
         self.record.cost = end.cost;
         self.accounting.ledger.end(end);
-        // Of subscriptions, only the caps that count them have reserved anything.
+        // Only the caps that count subscriptions have reserved anything for them.
         settle_all(self.reservation, self.more, self.used.plus(amounts));
         self.accounting.reporter.finish(self.record);
     }
 }
 
 /// Settles the reservations of all attempts with what they have used. The first one takes that before the
-/// others are given back: in between, no request is admitted that does not fit beside it.
+/// others are given back: in between, no request is admitted that does not fit as well.
 fn settle_all(first: Reservation, more: Vec<Reservation>, used: Amounts) {
     first.settle(used);
     more.into_iter().for_each(|more| more.settle(Amounts::default()));

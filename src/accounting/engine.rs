@@ -5,39 +5,21 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use smallvec::SmallVec;
 
+use super::Accounting;
 use super::account::RequestAccount;
-use super::ledger::Ledger;
-use super::prices::ResolvedPrice;
-use super::record::{AttemptEnd, AttemptOutcome, AttemptStart, SUBSCRIPTION};
+use super::record::{AttemptEnd, AttemptOutcome, AttemptStart};
 use super::sent_body::SentBody;
-use super::usage_estimate::Estimator;
-use crate::clock::Clock;
+use super::target_facts::TargetFacts;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::ids::PolicyId;
-use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
 use crate::llm::format::Format;
-use crate::llm::limits::{AssumedLimits, BodyFacts, Bound, Metering, ModelLimits, TargetLimits};
-use crate::policy::admission::{Admission, AdmissionRequest, Denied, PolicyReport, Reason};
+use crate::llm::limits::{BodyFacts, Bound, ModelLimits, TargetLimits};
+use crate::policy::admission::{AdmissionRequest, Denied, PolicyReport, Reason};
 use crate::policy::limits::Amounts;
 use crate::policy::set::{MatchedPolicy, PolicySet, Target, allows_model};
 use crate::providers::quirks;
 use crate::telemetry::request_record::RequestRecord;
-use crate::telemetry::request_reporter::RequestReporter;
-
-/// What requests are accounted with. One for all workers.
-#[derive(Clone)]
-pub struct Accounting {
-    pub admission: Admission,
-    pub ledger: Ledger,
-    /// Counts tokens where the provider does not.
-    pub estimator: Estimator,
-    /// Where finished requests are reported.
-    pub reporter: RequestReporter,
-    pub clock: Clock,
-    /// Assumed of models of which nothing is known.
-    pub assumed_limits: AssumedLimits,
-}
 
 /// A request that asks to be admitted.
 pub struct RequestFacts<'r> {
@@ -51,39 +33,8 @@ pub struct RequestFacts<'r> {
     pub is_background: bool,
 }
 
-/// One upstream that a request may be sent to.
-#[derive(Clone, Copy)]
-pub struct TargetFacts<'r> {
-    pub upstream: &'r Arc<UpstreamEntry>,
-    /// The model that it is asked for.
-    pub model: &'r Arc<UpstreamModel>,
-    /// The most that the request can use there.
-    pub bound: Bound,
-}
-
-impl TargetFacts<'_> {
-    /// The price, if it bounds the cost: without any bound of the tokens it does not.
-    pub(super) fn bounding_price(&self) -> Option<&ResolvedPrice> {
-        self.model.price.as_ref().filter(|_| !self.bound.unknown)
-    }
-
-    /// What the ledger names as its price.
-    pub(super) fn price_version(&self) -> Option<String> {
-        match self.bound.metering {
-            Metering::Subscription => Some(SUBSCRIPTION.to_owned()),
-            _ => self.model.price.as_ref().map(|price| price.version.clone()),
-        }
-    }
-
-    /// The most that the request may cost there; none without a price, which is more than any sum.
-    fn max_cost(&self) -> (bool, Option<NanoUsd>) {
-        let cost = self.bound.max_cost(self.bounding_price().map(|resolved| &resolved.price));
-        (cost.is_none(), cost)
-    }
-}
-
 impl Accounting {
-    /// The maximum that a body of so many bytes can use as it goes up.
+    /// The maximum that a body of so many bytes can use as it is sent.
     pub fn bound(
         &self,
         format: Format,
@@ -206,7 +157,7 @@ impl Accounting {
             findings: record.findings.clone(),
             ..AttemptEnd::without_usage(start.id, AttemptOutcome::Blocked)
         };
-        // When the journal is full its room is kept for what costs money; the denial stands anyway.
+        // When the journal is full its room is kept for what costs money; the request is denied all the same.
         let request_id = start.request_id;
         if let Err(full) = self.ledger.blocked(start, end) {
             tracing::warn!(error = %full, %request_id, "a denied request is not in the ledger");

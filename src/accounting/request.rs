@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::account::{AnswerSummary, RequestAccount};
-use super::engine::TargetFacts;
 use super::journal::JournalFull;
 use super::sent_body::SentBody;
+use super::target_facts::TargetFacts;
 use crate::domain::policy::Subject;
 use crate::policy::admission::Denied;
 use crate::telemetry::Metrics;

@@ -28,7 +28,7 @@ pub struct Estimation {
     pub request: TextSample,
     /// What was relayed, since `reported` if there is one.
     pub answer: TextSample,
-    /// What the provider reported before the answer was cut short. Its input stands; to its output
+    /// What the provider reported before the answer was cut short. Its input is kept; to its output
     /// comes what was relayed after it.
     pub reported: Option<TokenUsage>,
     /// No more input than this, in tokens: what was reserved.

@@ -91,7 +91,7 @@ pub(super) struct AuditEvent {
     pub(super) operation: String,
     #[schema(example = "workspace")]
     pub(super) resource_type: String,
-    /// Of secrets, the name.
+    /// For secrets, the name.
     pub(super) resource_id: String,
     /// Where the request came from.
     pub(super) client_address: Option<String>,

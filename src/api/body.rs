@@ -146,7 +146,7 @@ fn is_json(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
-/// The example of a body's schema. Its fields stand for required ones that are missing or wrong, so
+/// The example of a body's schema. Its fields replace required ones that are missing or wrong, so
 /// that the others can be checked.
 fn example<T: ToSchema>() -> Map<String, Value> {
     match T::schema() {

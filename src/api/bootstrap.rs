@@ -1,17 +1,16 @@
-//! Creates organizations with the key of their administrator: the first one for the command line, others
-//! for platform keys. No handlers here.
+//! Creates the first organization and platform keys, for the command line. No handlers here.
 
 use super::api_keys::ApiKey;
 use super::error::ApiError;
-use super::organizations::{CreatedOrganization, Organization, OrganizationStatus, name_taken};
+use super::organizations::{first_key, insert_with_admin};
 use super::shared::record;
 use crate::audit::{self, Actor, Event};
 use crate::auth::Scope;
-use crate::auth::issue::{NewKey, issue_key};
+use crate::auth::issue::issue_key;
 use crate::clock::Clock;
 use crate::crypto::SecretText;
 use crate::db::api_keys::delete_platform_keys;
-use crate::db::organizations::{OrganizationRow, any_organization, insert_organization};
+use crate::db::organizations::any_organization;
 use crate::db::{ChangeScope, Conn, Database};
 use crate::domain::ids::OrganizationId;
 use crate::domain::names::DisplayName;
@@ -91,37 +90,4 @@ pub async fn replace_platform_key(
             Ok(issued.text)
         })
         .await
-}
-
-/// Creates an organization and the first key of its administrator in the open transaction.
-pub(super) async fn insert_with_admin(
-    conn: &mut Conn,
-    actor: &Actor,
-    id: OrganizationId,
-    name: DisplayName,
-) -> Result<CreatedOrganization, ApiError> {
-    let now = actor.now.naive_utc();
-    let row = OrganizationRow {
-        id,
-        name,
-        status: OrganizationStatus::Active.as_str().to_owned(),
-        created_at: now,
-        updated_at: now,
-        deleted_at: None,
-    };
-    insert_organization(conn, row.clone()).await.map_err(name_taken)?;
-    let organization = Organization::from(row);
-    let scope = Scope::Organization(id);
-    record(conn, actor, scope, "create_organization", None, Some(&organization)).await?;
-    let admin = first_key("First admin key", scope, Role::OrganizationAdmin)?;
-    let admin = issue_key(conn, actor, admin).await?;
-    let admin_key_id = admin.row.id;
-    let key = ApiKey::from(admin.row);
-    record(conn, actor, scope, "create_api_key", None, Some(&key)).await?;
-    Ok(CreatedOrganization { organization, admin_key_id, admin_key: admin.text })
-}
-
-fn first_key(name: &str, scope: Scope, role: Role) -> Result<NewKey, ApiError> {
-    let name = DisplayName::parse(name).map_err(|error| ApiError::Internal(error.to_string()))?;
-    Ok(NewKey { scope, role, name, user_id: None, expires_at: None })
 }

@@ -4,6 +4,7 @@
 pub(super) mod fallback;
 mod filter;
 mod guard;
+mod guard_config;
 mod spend;
 mod store;
 

@@ -81,7 +81,7 @@ fn request_id(request: &HttpRequest) -> Option<String> {
     request.extensions().get::<RequestIds>().map(|ids| ids.request_id.to_string())
 }
 
-/// Of a caller's mistake only the code and the fields are logged: a message may quote what was sent.
+/// A caller's mistake is logged with its code and fields only: a message may quote what was sent.
 fn log_and_render(error: &ApiError, request_id: Option<String>) -> HttpResponse {
     let problem = error.problem(request_id);
     if problem.status >= 500 {

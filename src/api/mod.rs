@@ -38,7 +38,7 @@ use actix_web::dev::HttpServiceFactory;
 use actix_web::middleware::from_fn;
 use actix_web::web;
 
-use crate::accounting::engine::Accounting;
+use crate::accounting::Accounting;
 use crate::auth::client_address::TrustedProxies;
 use crate::clock::Clock;
 use crate::credentials::token_cache::TokenCache;

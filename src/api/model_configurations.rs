@@ -40,7 +40,7 @@ use crate::upstream::EgressRefusal;
 use change_permissions::{
     apply_patch, check_organizations_secrets, check_price_permission, price_change,
 };
-use store::{changes, check_name_is_free, new_row, use_secrets};
+use store::{check_name_is_free, columns, new_row, use_secrets};
 use validate::{Checked, check};
 
 const WHAT: &str = "model configuration";
@@ -168,9 +168,10 @@ impl Audited for ModelConfiguration {
 
 impl ModelConfiguration {
     fn of(row: ModelConfigurationRow) -> Result<Self, ApiError> {
+        let ModelConfigurationRow { id, columns: row, created_at, .. } = row;
         Ok(Self {
-            id: row.id,
-            created_at: row.created_at.and_utc(),
+            id,
+            created_at: created_at.and_utc(),
             updated_at: row.updated_at.and_utc(),
             fields: ModelConfigurationFields {
                 provider: read(Value::String(row.provider))?,
@@ -357,7 +358,7 @@ async fn update_model_configuration(
             check_unchanged("oauth.token_url", &now.token_url, &token_url)?;
             let Checked { fields, secrets, .. } = now;
             check_name_is_free(conn, scope, &fields.name, Some(before.id)).await?;
-            let row = update_row(conn, scope, before.id, changes(fields, &actor)?).await?;
+            let row = update_row(conn, scope, before.id, columns(fields, &actor)?).await?;
             use_secrets(conn, &keyring, scope, &principal, before.id, &secrets).await?;
             let after = ModelConfiguration::of(row)?;
             let (scope, operation) = (Scope::Workspace(scope), "update_model_configuration");

@@ -15,25 +15,25 @@ use super::access::{
     Authenticated, Caller, OrganizationManage, OrganizationRead, OrganizationsWrite, Permitted,
     RequiredPermission,
 };
-use super::api_keys::{CreateApiKey, IssuedApiKey, create_in};
+use super::api_keys::{ApiKey, CreateApiKey, IssuedApiKey, create_in};
 use super::body::{Editable, Json, MergePatch};
-use super::bootstrap::insert_with_admin;
 use super::error::ApiError;
 use super::page::{PageQuery, Paged};
 use super::query::Query;
 use super::routes::Routes;
 use super::shared::{Audited, Conflicts, created, once, or_taken, path_id, record};
 use crate::audit::Actor;
+use crate::auth::issue::{NewKey, issue_key};
 use crate::auth::{Principal, Scope};
 use crate::crypto::SecretText;
 use crate::db::organizations::{
-    OrganizationChanges, OrganizationRow, find_organization, list_organizations as list_all,
-    update_organization as update_row,
+    OrganizationChanges, OrganizationRow, find_organization, insert_organization,
+    list_organizations as list_all, update_organization as update_row,
 };
 use crate::db::{ChangeScope, Conn};
 use crate::domain::ids::{ApiKeyId, OrganizationId};
 use crate::domain::names::DisplayName;
-use crate::domain::permissions::Permission;
+use crate::domain::permissions::{Permission, Role};
 
 /// Whether an organization's keys are valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -317,7 +317,41 @@ async fn existing(conn: &mut Conn, id: OrganizationId) -> Result<OrganizationRow
     find_organization(conn, id).await?.ok_or(ApiError::NotFound("organization"))
 }
 
-pub(super) fn name_taken(error: crate::db::DbError) -> ApiError {
+/// Creates an organization and the first key of its administrator in the open transaction.
+pub(super) async fn insert_with_admin(
+    conn: &mut Conn,
+    actor: &Actor,
+    id: OrganizationId,
+    name: DisplayName,
+) -> Result<CreatedOrganization, ApiError> {
+    let now = actor.now.naive_utc();
+    let row = OrganizationRow {
+        id,
+        name,
+        status: OrganizationStatus::Active.as_str().to_owned(),
+        created_at: now,
+        updated_at: now,
+        deleted_at: None,
+    };
+    insert_organization(conn, row.clone()).await.map_err(name_taken)?;
+    let organization = Organization::from(row);
+    let scope = Scope::Organization(id);
+    record(conn, actor, scope, "create_organization", None, Some(&organization)).await?;
+    let admin = first_key("First admin key", scope, Role::OrganizationAdmin)?;
+    let admin = issue_key(conn, actor, admin).await?;
+    let admin_key_id = admin.row.id;
+    let key = ApiKey::from(admin.row);
+    record(conn, actor, scope, "create_api_key", None, Some(&key)).await?;
+    Ok(CreatedOrganization { organization, admin_key_id, admin_key: admin.text })
+}
+
+/// A key that is issued without anybody asking for it.
+pub(super) fn first_key(name: &str, scope: Scope, role: Role) -> Result<NewKey, ApiError> {
+    let name = DisplayName::parse(name).map_err(|error| ApiError::Internal(error.to_string()))?;
+    Ok(NewKey { scope, role, name, user_id: None, expires_at: None })
+}
+
+fn name_taken(error: crate::db::DbError) -> ApiError {
     or_taken(error, "name_taken", "Another organization has this name; choose another 'name'.")
 }
 

@@ -218,7 +218,7 @@ async fn delete_provider_settings(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Spend caps and model access depend on what stands behind a name: without this check, a workspace's
+/// Spend caps and model access depend on what a name refers to: without this check, a workspace's
 /// administrator could pass a model off as a cheaper one.
 fn check_models_permission(
     before: &ProviderSettings,

@@ -20,8 +20,9 @@ use super::routes::Routes;
 use super::shared::{time_range, upstream_filter};
 use crate::accounting::record::{AttemptOutcome, SUBSCRIPTION, UsageSource};
 use crate::db::Conn;
+use crate::db::ledger::LedgerRow;
 use crate::db::names::workspace_existed;
-use crate::db::requests::{RequestFilter, RequestRow, list_attempts, list_requests as list_rows};
+use crate::db::requests::{RequestFilter, list_attempts, list_requests as list_rows};
 use crate::domain::content_finding::ContentFinding;
 use crate::domain::ids::{
     ApiKeyId, AttemptId, ConfigurationId, PolicyId, RequestId, UserId, WorkspaceId,
@@ -94,7 +95,8 @@ pub(super) struct RequestAttempt {
     /// When the request was admitted or blocked.
     pub(super) admitted_at: DateTime<Utc>,
     pub(super) workspace_id: WorkspaceId,
-    pub(super) api_key_id: ApiKeyId,
+    /// Null for a caller without an API key.
+    pub(super) api_key_id: Option<ApiKeyId>,
     pub(super) user_id: Option<UserId>,
     /// Null for a provider that was called by its name.
     pub(super) configuration_id: Option<ConfigurationId>,
@@ -153,10 +155,10 @@ pub(super) struct RequestRecord {
     pub(super) attempts: Vec<RequestAttempt>,
 }
 
-impl TryFrom<RequestRow> for RequestAttempt {
+impl TryFrom<LedgerRow> for RequestAttempt {
     type Error = ApiError;
 
-    fn try_from(row: RequestRow) -> Result<Self, ApiError> {
+    fn try_from(row: LedgerRow) -> Result<Self, ApiError> {
         let id = row.id;
         let findings = row.guard_findings.as_deref().unwrap_or("[]");
         let guard_findings =
@@ -170,7 +172,7 @@ impl TryFrom<RequestRow> for RequestAttempt {
             attempt: row.attempt,
             admitted_at: row.admitted_at.and_utc(),
             workspace_id: row.workspace_id,
-            api_key_id: row.api_key_id,
+            api_key_id: row.api_key_id.0,
             user_id: row.user_id,
             configuration_id: row.configuration_id.configuration_id(),
             configuration: row.configuration,

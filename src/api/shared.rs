@@ -186,7 +186,7 @@ impl IntoResponses for NotFound {
     }
 }
 
-/// What a filter by a configuration or by a provider stands for.
+/// What a filter by a configuration or by a provider selects.
 pub(super) fn upstream_filter(
     configuration_id: Option<ConfigurationId>,
     provider: Option<Provider>,

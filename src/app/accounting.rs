@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::StartError;
 use super::open::Store;
-use crate::accounting::engine::Accounting;
+use crate::accounting::Accounting;
 use crate::accounting::journal::JournalOptions;
 use crate::accounting::ledger::{Ledger, LedgerParts, Recovered};
 use crate::accounting::record::AttemptOutcome;

@@ -2,7 +2,7 @@
 //! process would let callers spend every cap twice.
 //!
 //! Only `serve` takes the lock. `bootstrap`, `migrate`, `rotate-master-key`, `replace-platform-key`
-//! and `drain-journal` count nothing and may run beside it.
+//! and `drain-journal` count nothing and may run at the same time.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ impl DatabaseLock {
     }
 }
 
-/// `tollgate.db.lock` beside the file itself, so that two paths to one database, such as a symbolic
+/// `tollgate.db.lock` next to the file itself, so that two paths to one database, such as a symbolic
 /// link, mean the same lock.
 fn lock_path(database: &Path) -> PathBuf {
     let real = database.canonicalize().unwrap_or_else(|_| database.to_owned());

@@ -39,7 +39,7 @@ pub fn open_database(settings: &Settings) -> Result<Database, StartError> {
 }
 
 /// Creates the file of a new embedded database with mode 0600. SQLite gives the files that it creates
-/// beside it the same mode.
+/// next to it the same mode.
 fn create_private(path: &Path) -> Result<(), StartError> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
@@ -53,7 +53,7 @@ fn create_private(path: &Path) -> Result<(), StartError> {
 }
 
 /// Opens and migrates the database, and checks that the master keys open its secrets. A master key is
-/// created only together with a new embedded database: beside an existing one, a missing key file is an
+/// created only together with a new embedded database: with an existing one, a missing key file is an
 /// error.
 pub async fn open_store(settings: &Settings) -> Result<Store, StartError> {
     let source =
@@ -66,7 +66,7 @@ pub async fn open_store(settings: &Settings) -> Result<Store, StartError> {
 }
 
 /// Creates the master key of an embedded database that is about to be created; later the database
-/// exists, and no key is created beside it. Does nothing otherwise: migrating opens no secret.
+/// exists, and no key is created for it. Does nothing otherwise: migrating opens no secret.
 pub fn ensure_key_of_new_database(settings: &Settings) -> Result<(), StartError> {
     if let DatabaseUrl::Sqlite(file) = &settings.database.database_url
         && !file.exists()

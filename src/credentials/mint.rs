@@ -28,7 +28,7 @@ use crate::upstream::{
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
-/// The life of a token whose answer does not tell it (RFC 6749, section 5.1, recommends that it does).
+/// The life of a token whose answer does not state it (RFC 6749, section 5.1, recommends that it does).
 const USUAL_LIFE: Duration = Duration::from_secs(300);
 /// The longest life that is believed.
 const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);

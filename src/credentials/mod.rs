@@ -24,7 +24,7 @@ pub struct Opened<'e> {
     pub credentials: Credentials,
     /// The token among them.
     pub token: Option<CachedToken>,
-    /// Why the configuration's key stands in for a token.
+    /// Why the configuration's key is used in place of a token.
     pub no_token_because: Option<CredentialError>,
     /// Signs the request when nothing of it changes any more.
     pub signer: Option<Signer>,

@@ -119,7 +119,7 @@ pub fn refuses_key(status: StatusCode, headers: &HeaderMap) -> bool {
 /// What a signature covers.
 struct Covered<'r> {
     method: &'r str,
-    /// As it stands in the request line.
+    /// As the request line has it.
     path_and_query: &'r str,
     /// Names in lower case.
     headers: Vec<(&'static str, String)>,

@@ -39,7 +39,7 @@ pub enum EnvelopeError {
     /// Reading the key file again may help.
     #[error("the master key `{0}` is not in the keyring")]
     UnknownMasterKey(String),
-    /// The key is wrong, or the value was changed or copied from another row. These cases cannot be told apart.
+    /// The key is wrong, or the value was changed or copied from another row. These cases cannot be distinguished.
     #[error("the ciphertext does not open: it was altered, moved, or sealed under another key")]
     DoesNotOpen,
     /// Written by a later version.

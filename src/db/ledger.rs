@@ -11,7 +11,7 @@ mod sums;
 
 use std::collections::{BTreeMap, HashSet};
 
-use chrono::NaiveDateTime;
+use chrono::{NaiveDateTime, TimeDelta, Timelike};
 use diesel::dsl::case_when;
 use diesel::prelude::*;
 use diesel::upsert::excluded;
@@ -19,15 +19,15 @@ use diesel_async::RunQueryDsl;
 
 use self::insert_rows::insert_rows;
 use super::conn::on;
-use super::requests::ID_SLACK;
 use super::schema::{ledger, ledger_retention};
+use super::types::CallerKey;
 use super::{Conn, DbError, optional};
-use crate::domain::ids::{ApiKeyId, AttemptId, OrganizationId, RequestId, UserId, WorkspaceId};
+use crate::domain::ids::{AttemptId, OrganizationId, RequestId, UserId, WorkspaceId};
 use crate::domain::provider::UpstreamId;
 use crate::domain::tokens::TokenUsage;
 
 /// One attempt, or one blocked request.
-#[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[derive(Clone, Debug, PartialEq, Eq, Queryable, QueryableByName, Selectable, Insertable)]
 #[diesel(table_name = ledger, treat_none_as_default_value = false)]
 pub struct LedgerRow {
     pub id: AttemptId,
@@ -37,7 +37,7 @@ pub struct LedgerRow {
     pub request_id: RequestId,
     /// Its place among the request's attempts, from 1; 0 for a blocked request.
     pub attempt: i64,
-    pub api_key_id: ApiKeyId,
+    pub api_key_id: CallerKey,
     pub user_id: Option<UserId>,
     pub configuration_id: UpstreamId,
     pub configuration: String,
@@ -82,6 +82,14 @@ pub struct LedgerRow {
     pub guard_findings: Option<String>,
 }
 
+impl LedgerRow {
+    /// The hour that it is summed up in.
+    fn hour(&self) -> NaiveDateTime {
+        let hour = self.admitted_at.with_minute(0).and_then(|at| at.with_second(0));
+        hour.and_then(|at| at.with_nanosecond(0)).unwrap_or(self.admitted_at)
+    }
+}
+
 /// A row to be written, with what its sums are made of.
 #[derive(Clone, Debug)]
 pub struct NewLedgerRow {
@@ -100,6 +108,9 @@ pub struct Inserted {
     /// Rows as old as these have been deleted, and they may be among those, summed up long ago.
     pub too_old: HashSet<AttemptId>,
 }
+
+/// Maximum time between the creation of a row's id, at its admission, and the row's own time.
+pub(super) const ID_SLACK: TimeDelta = TimeDelta::minutes(2);
 
 /// Rows in one statement: each has 28 values, and PostgreSQL takes 65,535.
 const ROWS_A_STATEMENT: usize = 500;

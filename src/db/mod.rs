@@ -49,6 +49,7 @@ pub use conn::Conn;
 pub use error::DbError;
 use error::optional;
 pub use page::Page;
+pub use types::CallerKey;
 
 /// An async closure over a connection whose future is `Send`. The trait exists because this bound
 /// cannot be put on `AsyncFnOnce` yet.

@@ -21,6 +21,16 @@ pub struct ModelConfigurationRow {
     pub id: ConfigurationId,
     pub organization_id: OrganizationId,
     pub workspace_id: WorkspaceId,
+    #[diesel(embed)]
+    pub columns: ModelConfigurationColumns,
+    pub created_at: NaiveDateTime,
+    pub deleted_at: Option<NaiveDateTime>,
+}
+
+/// The columns that an update sets.
+#[derive(Clone, Debug, Queryable, Selectable, Insertable, AsChangeset)]
+#[diesel(table_name = model_configurations, treat_none_as_null = true)]
+pub struct ModelConfigurationColumns {
     /// Unique in the workspace among the configurations that are not deleted.
     pub name: ConfigurationName,
     pub description: Option<String>,
@@ -46,9 +56,7 @@ pub struct ModelConfigurationRow {
     /// For each replica.
     pub max_concurrent_requests: Option<i64>,
     pub enabled: bool,
-    pub created_at: NaiveDateTime,
     pub updated_at: NaiveDateTime,
-    pub deleted_at: Option<NaiveDateTime>,
     /// A [`Price`](crate::domain::pricing::Price) object.
     pub price: Option<Value>,
     pub context_window: Option<i64>,
@@ -56,38 +64,6 @@ pub struct ModelConfigurationRow {
     /// An [`OauthClient`](crate::domain::oauth::OauthClient) object.
     pub oauth: Option<Value>,
     /// No field may be left out of a request that is converted.
-    pub strict_conversion: bool,
-}
-
-/// The columns that an update sets.
-#[derive(Clone, Debug, AsChangeset)]
-#[diesel(table_name = model_configurations, treat_none_as_null = true)]
-pub struct ModelConfigurationChanges {
-    pub name: ConfigurationName,
-    pub description: Option<String>,
-    pub provider: String,
-    /// In normal form.
-    pub base_url: String,
-    pub model: ConfiguredModel,
-    /// The name of the secret with the upstream's credential.
-    pub api_key_name: Option<SecretName>,
-    pub auth: String,
-    /// An object of header names and templates.
-    pub extra_headers: Value,
-    /// An array of lower-case header names.
-    pub forward_headers: Value,
-    /// An object of parameters that are added to bodies which lack them.
-    pub default_parameters: Value,
-    pub stream_usage: String,
-    pub timeouts: Value,
-    /// For each replica.
-    pub max_concurrent_requests: Option<i64>,
-    pub enabled: bool,
-    pub updated_at: NaiveDateTime,
-    pub price: Option<Value>,
-    pub context_window: Option<i64>,
-    pub max_output_tokens: Option<i64>,
-    pub oauth: Option<Value>,
     pub strict_conversion: bool,
 }
 
@@ -151,14 +127,14 @@ pub async fn update_model_configuration(
     conn: &mut Conn,
     scope: WorkspaceScope,
     id: ConfigurationId,
-    changes: ModelConfigurationChanges,
+    columns: ModelConfigurationColumns,
 ) -> Result<ModelConfigurationRow, DbError> {
     on!(conn, c => diesel::update(model_configurations::table)
         .filter(model_configurations::organization_id.eq(scope.organization_id))
         .filter(model_configurations::workspace_id.eq(scope.workspace_id))
         .filter(model_configurations::id.eq(id))
         .filter(model_configurations::deleted_at.is_null())
-        .set(&changes)
+        .set(&columns)
         .returning(ModelConfigurationRow::as_returning())
         .get_result(c))
 }

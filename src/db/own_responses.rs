@@ -40,7 +40,7 @@ pub async fn insert_own_responses(
     Ok(())
 }
 
-/// Of a response that is the workspace's: its guarded conversation. `None` if it is not.
+/// The guarded conversation of a response that is the workspace's. `None` if it is not.
 pub async fn find_own_response(
     conn: &mut Conn,
     scope: WorkspaceScope,

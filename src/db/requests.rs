@@ -1,79 +1,21 @@
 //! `ledger`, read: attempts and blocked requests, one by one. The ledger's writer adds them.
 
-use chrono::{NaiveDateTime, TimeDelta};
+use chrono::NaiveDateTime;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
+use super::ledger::{ID_SLACK, LedgerRow};
 use super::page::Page;
-use super::schema::ledger;
 use super::sql::Sql;
 use super::{Conn, DbError};
-use crate::domain::ids::{ApiKeyId, AttemptId, PolicyId, RequestId, UserId, WorkspaceId};
+use crate::domain::ids::{ApiKeyId, AttemptId, PolicyId, RequestId, UserId};
 use crate::domain::provider::UpstreamId;
 use crate::domain::scope::WorkspaceScope;
 
 /// Maximum number of rows that one page searches where no index finds the matching ones.
 const MAX_SEARCHED_ROWS: usize = 50_000;
-/// Maximum time between the creation of a row's id, at its admission, and the row's own time.
-pub(super) const ID_SLACK: TimeDelta = TimeDelta::minutes(2);
 /// Maximum number of rows of one request that are read; there are a few.
 const MAX_ATTEMPTS: usize = 100;
-
-/// One attempt, or one blocked request.
-#[derive(Clone, Debug, QueryableByName)]
-#[diesel(table_name = ledger)]
-pub struct RequestRow {
-    pub id: AttemptId,
-    /// Where it was made.
-    pub workspace_id: WorkspaceId,
-    /// The request that it belongs to.
-    pub request_id: RequestId,
-    /// Its place among the request's attempts, from 1; 0 for a blocked request.
-    pub attempt: i64,
-    pub api_key_id: ApiKeyId,
-    /// Whose key that is.
-    pub user_id: Option<UserId>,
-    pub configuration_id: UpstreamId,
-    pub configuration: String,
-    /// Which of the routes.
-    pub route: String,
-    /// The model that the caller named.
-    pub model_asked: Option<String>,
-    /// The model that the upstream was asked for.
-    pub model: String,
-    /// The model that the upstream says it used.
-    pub model_used: Option<String>,
-    /// The status that the caller saw.
-    pub status: Option<i32>,
-    /// An [`AttemptOutcome`](crate::accounting::record::AttemptOutcome)'s text form.
-    pub outcome: String,
-    /// The stable code of what went wrong.
-    pub code: Option<String>,
-    /// JSON: a [`TokenUsage`](crate::domain::tokens::TokenUsage).
-    pub tokens: String,
-    /// A [`UsageSource`](crate::accounting::record::UsageSource)'s text form.
-    pub usage_source: String,
-    /// What it cost, in nano-dollars.
-    pub cost: Option<i64>,
-    /// Which price, and which version of it.
-    pub price_version: Option<String>,
-    /// Until the upstream's first byte, in milliseconds.
-    pub first_byte_ms: Option<i64>,
-    /// Until the end, in milliseconds.
-    pub duration_ms: Option<i64>,
-    /// JSON: the policies that matched and those that were violated.
-    pub policies: String,
-    /// JSON: the caller's metadata.
-    pub metadata: String,
-    /// The caller's own id of the request.
-    pub client_request_id: Option<String>,
-    /// When it was admitted or blocked, UTC.
-    pub admitted_at: NaiveDateTime,
-    /// What it would have cost if the caller's own subscription had not paid, in nano-dollars.
-    pub list_cost: Option<i64>,
-    /// JSON: what guards found, [`ContentFindings`](crate::domain::content_finding::ContentFindings).
-    pub guard_findings: Option<String>,
-}
 
 /// Which rows a list shows. All that is given has to hold.
 #[derive(Clone, Debug, Default)]
@@ -134,7 +76,7 @@ impl RequestFilter {
 #[derive(Clone, Debug)]
 pub struct RequestRows {
     /// One more than the page holds, if there are more.
-    pub rows: Vec<RequestRow>,
+    pub rows: Vec<LedgerRow>,
     /// The oldest row that was looked at, where the search ended before the rows did.
     pub searched_to: Option<AttemptId>,
 }
@@ -180,7 +122,7 @@ pub async fn list_attempts(
     conn: &mut Conn,
     scope: WorkspaceScope,
     request_id: RequestId,
-) -> Result<Vec<RequestRow>, DbError> {
+) -> Result<Vec<LedgerRow>, DbError> {
     let mut sql = Sql::of(conn);
     let filter = RequestFilter { request_id: Some(request_id), ..RequestFilter::default() };
     sql.push("SELECT * FROM ledger").by_index(filter.index());

@@ -156,7 +156,7 @@ fn columns(body: &str) -> BTreeMap<String, Column> {
     found
 }
 
-/// What stands between the commas that are in no parentheses.
+/// What is between the commas that are in no parentheses.
 fn parts(body: &str) -> Vec<String> {
     let mut depth = 0;
     let mut all = vec![String::new()];

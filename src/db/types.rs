@@ -20,6 +20,12 @@ use crate::domain::permissions::Role;
 use crate::domain::policy::PolicyType;
 use crate::domain::provider::UpstreamId;
 
+/// The API key of a caller in the ledger and in its sums; an empty text where the caller showed another
+/// credential. Not null, since it is part of a primary key, and so that a ledger of any size takes it
+/// without a rewrite.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CallerKey(pub Option<ApiKeyId>);
+
 /// A type that is stored as text: written by `$write` (`&self -> String`), read by `$read`
 /// (`String -> Result`). Binds owned text, since the SQLite connection moves its binds to another
 /// thread.
@@ -114,6 +120,10 @@ id_columns!(
 );
 name_columns!(ConfigurationName, DisplayName, Email, Handle, SecretName);
 text_column! {
+    CallerKey: |key| key.0.map(|id| id.to_string()).unwrap_or_default(), |text| match text.is_empty() {
+        true => Ok(CallerKey(None)),
+        false => Ok(CallerKey(Some(text.parse()?))),
+    };
     ConfiguredModel: |model| model.as_stored().to_owned(), |text| Ok(ConfiguredModel::from_stored(text));
     PolicyType: |policy_type| policy_type.as_str().to_owned(), |text| text.parse().map_err(Into::into);
     Role: |role| role.as_str().to_owned(), |text| text.parse().map_err(Into::into);

@@ -46,12 +46,12 @@ pub struct UsageFilter {
 /// The usage of one group in one interval.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageGroup {
-    /// When the interval begins, UTC; none where one figure stands for all of the time.
+    /// When the interval begins, UTC; none where one figure covers all of the time.
     pub start: Option<NaiveDateTime>,
     /// What the group has of each dimension, in the order asked for. No user is the empty text.
     pub dimensions: Vec<String>,
     /// The value of the metadata key: none where it was not sent, the empty text for all values
-    /// beyond those that are told apart, and for what may have one in an hour of too many keys.
+    /// beyond those that are distinguished, and for what may have one in an hour of too many keys.
     pub metadata: Option<String>,
     /// Its figures.
     pub totals: UsageTotals,

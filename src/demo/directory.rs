@@ -47,7 +47,7 @@ impl DemoDirectory {
         &self.path
     }
 
-    /// The path of the database. The master key's file is beside it.
+    /// The path of the database. The master key's file is next to it.
     pub(super) fn database(&self) -> PathBuf {
         self.path.join(DATABASE_FILE)
     }

@@ -66,15 +66,18 @@ pub enum DemoError {
     /// A call to the gateway failed.
     #[error("{request}: {problem}")]
     Call { request: String, problem: String },
+    /// The installation can't be set up or served.
+    #[error(transparent)]
+    Start(#[from] StartError),
 }
 
 /// Sets up, calls, and serves until Ctrl-C or SIGTERM.
-pub async fn run(settings: DemoSettings) -> Result<(), StartError> {
+pub async fn run(settings: DemoSettings) -> Result<(), DemoError> {
     if let Err(error) = logs::init(LogFormat::Auto, &settings.log_filter) {
         report::warn(&error);
     }
     if !settings.upstream_listen.ip().is_loopback() {
-        return Err(DemoError::NotLoopback.into());
+        return Err(DemoError::NotLoopback);
     }
     // Before the set-up, so that Ctrl-C during it also removes the directory.
     let (stop, stop_now) = stop_signals()?;
@@ -87,7 +90,7 @@ pub async fn run(settings: DemoSettings) -> Result<(), StartError> {
 
     let gateway_settings = gateway_settings(&settings, &directory);
     let store = open_store(&gateway_settings).await?;
-    let name = DisplayName::parse(setup::ORGANIZATION)?;
+    let name = DisplayName::parse(setup::ORGANIZATION).map_err(StartError::from)?;
     let first = bootstrap(&store, &clock, name).await?;
     let application =
         Application::build_on(gateway_settings, store, clock).await.map_err(port_taken)?;
@@ -120,12 +123,12 @@ fn gateway_settings(settings: &DemoSettings, directory: &DemoDirectory) -> Setti
     gateway
 }
 
-fn port_taken(error: StartError) -> StartError {
+fn port_taken(error: StartError) -> DemoError {
     match error {
         StartError::Listen(address, error) if error.kind() == ErrorKind::AddrInUse => {
-            DemoError::PortTaken(address).into()
+            DemoError::PortTaken(address)
         }
-        other => other,
+        other => other.into(),
     }
 }
 

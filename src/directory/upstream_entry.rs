@@ -13,11 +13,6 @@ use actix_web::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use quick_cache::sync::Cache;
 use smallvec::SmallVec;
 
-use crate::accounting::catalogue::Catalogue;
-use crate::accounting::prices::{
-    ConfigurationPrice, OrganizationPrice, PriceList, Resolution, ResolvedPrice, price_of_used,
-    resolve,
-};
 use crate::crypto::{KeyringHandle, SecretBytes, SecretContext, open};
 use crate::db::model_configurations::{
     ModelConfigurationRow, find_model_configuration, find_model_configuration_named,
@@ -30,6 +25,11 @@ use crate::domain::model_configuration::{
     HeaderTemplate, Placement, StreamUsage, TemplatePart, Timeouts,
 };
 use crate::domain::names::SecretName;
+use crate::domain::pricing::catalogue::Catalogue;
+use crate::domain::pricing::resolve::{
+    ConfigurationPrice, OrganizationPrice, PriceList, Resolution, ResolvedPrice, price_of_used,
+    resolve,
+};
 use crate::domain::provider::{Provider, UpstreamApi, UpstreamId};
 use crate::domain::provider_settings::UnmeteredEndpoint;
 use crate::domain::scope::WorkspaceScope;
@@ -74,7 +74,7 @@ pub struct UpstreamEntry {
     organization_prices: PriceList,
     /// What a configuration says of its price and limits.
     own_price: Option<ConfigurationPrice>,
-    /// Which models stand behind names that say nothing of them.
+    /// Which models names refer to that say nothing of them.
     model_names: BTreeMap<String, String>,
     /// Those that callers chose.
     chosen_models: Cache<Box<str>, Arc<UpstreamModel>>,
@@ -153,7 +153,8 @@ pub struct SecretUnavailable {
 }
 
 impl UpstreamEntry {
-    /// Opens the secrets, except the OAuth client's and the key that stands in for a token. Takes about a microsecond for each, once the data key is unwrapped.
+    /// Opens the secrets, except the OAuth client's and the key that is used in place of a token. Takes about
+    /// a microsecond for each, once the data key is unwrapped.
     pub fn open(&self, keyring: &KeyringHandle) -> Result<Credentials, SecretUnavailable> {
         let mut headers = SmallVec::new();
         let mut secrets = Vec::new();
@@ -244,7 +245,7 @@ impl UpstreamEntry {
             }
     }
 
-    /// The model that stands behind a name: the one of this name, unless settings say otherwise.
+    /// The model that a name refers to: the one of this name, unless settings say otherwise.
     pub fn model_meant<'n>(&'n self, name: &'n str) -> &'n str {
         self.model_names.get(name).map_or(name, String::as_str)
     }
@@ -298,7 +299,7 @@ impl UpstreamModel {
         }
     }
 
-    /// The name that goes up.
+    /// The name that is sent to the provider.
     pub fn sent_name(&self) -> &str {
         self.own_name.as_deref().unwrap_or(&self.name)
     }
@@ -361,20 +362,21 @@ async fn add_price(
     row: &ModelConfigurationRow,
     mut entry: UpstreamEntry,
 ) -> Result<UpstreamEntry, DbError> {
+    let columns = &row.columns;
     let invalid = |error: serde_json::Error| {
         DbError::Internal(format!("model configuration {}: price: {error}", row.id))
     };
     let tokens = |limit: Option<i64>| limit.and_then(|limit| u64::try_from(limit).ok());
     let own = ConfigurationPrice {
         id: row.id,
-        updated_at: row.updated_at.and_utc(),
-        price: row.price.clone().map(serde_json::from_value).transpose().map_err(invalid)?,
-        context_window: tokens(row.context_window),
-        max_output_tokens: tokens(row.max_output_tokens),
+        updated_at: columns.updated_at.and_utc(),
+        price: columns.price.clone().map(serde_json::from_value).transpose().map_err(invalid)?,
+        context_window: tokens(columns.context_window),
+        max_output_tokens: tokens(columns.max_output_tokens),
     };
     entry.organization_prices = price_list(conn, row.organization_id, &entry.provider_name).await?;
     entry.own_price = Some(own);
-    entry.model = row.model.0.as_deref().map(|name| Arc::new(entry.model_named(name)));
+    entry.model = columns.model.0.as_deref().map(|name| Arc::new(entry.model_named(name)));
     Ok(entry)
 }
 
@@ -418,28 +420,29 @@ pub async fn price_list(
 /// Parses the row. Its fields were checked when they were saved, so an error here means that the
 /// database was edited by hand.
 fn parse(row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
+    let &ModelConfigurationRow { id, organization_id, workspace_id, ref columns, .. } = row;
     let invalid = |field: &str, error: &dyn std::fmt::Display| {
-        DbError::Internal(format!("model configuration {}: {field}: {error}", row.id))
+        DbError::Internal(format!("model configuration {id}: {field}: {error}"))
     };
     let header = |field: &str, name: &str| {
         HeaderName::from_bytes(name.as_bytes()).map_err(|error| invalid(field, &error))
     };
     let mut key = None;
-    if let Some(secret) = &row.api_key_name {
-        let placement = Placement::from(row.auth.clone());
+    if let Some(secret) = &columns.api_key_name {
+        let placement = Placement::from(columns.auth.clone());
         let made = credential(&placement, secret.as_str());
         key = Some(made.map_err(|error| invalid("auth", &error))?);
     }
     let token_source = TokenSource::parse(row).map_err(|error| invalid("oauth", &error))?;
     let (key, fallback_key) = if token_source.is_some() { (None, key) } else { (key, None) };
     let mut headers: Vec<_> = key.into_iter().collect();
-    for (name, value) in row.extra_headers.as_object().into_iter().flatten() {
+    for (name, value) in columns.extra_headers.as_object().into_iter().flatten() {
         let text = value.as_str().unwrap_or_default();
         let template =
             HeaderTemplate::parse(text).map_err(|error| invalid("extra_headers", &error))?;
         headers.push((header("extra_headers", name)?, template));
     }
-    let forward_headers = row
+    let forward_headers = columns
         .forward_headers
         .as_array()
         .into_iter()
@@ -447,39 +450,36 @@ fn parse(row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
         .filter_map(serde_json::Value::as_str)
         .map(|name| header("forward_headers", name))
         .collect::<Result<_, _>>()?;
-    let default_parameters = row
+    let default_parameters = columns
         .default_parameters
         .as_object()
         .into_iter()
         .flatten()
         .map(|(key, value)| (key.clone(), value.to_string()))
         .collect();
-    let provider = Provider::parse(&row.provider)
-        .ok_or_else(|| invalid("provider", &format!("{} is none", row.provider)))?;
-    let base_url = BaseUrl::parse(&row.base_url).map_err(|error| invalid("base_url", &error))?;
+    let provider = Provider::parse(&columns.provider)
+        .ok_or_else(|| invalid("provider", &format!("{} is none", columns.provider)))?;
+    let base_url =
+        BaseUrl::parse(&columns.base_url).map_err(|error| invalid("base_url", &error))?;
     Ok(UpstreamEntry {
-        id: row.id.into(),
-        name: row.name.as_str().into(),
-        scope: WorkspaceScope {
-            organization_id: row.organization_id,
-            workspace_id: row.workspace_id,
-        },
-        enabled: row.enabled,
+        id: id.into(),
+        name: columns.name.as_str().into(),
+        scope: WorkspaceScope { organization_id, workspace_id },
+        enabled: columns.enabled,
         provider_name: provider_name(&base_url, provider.catalogue_name()),
         provider,
         address: Address::Fixed(base_url),
         model: None,
         forward_headers,
         default_parameters,
-        strict_conversion: row.strict_conversion,
-        stream_usage: if row.stream_usage == StreamUsage::Leave.as_str() {
-            StreamUsage::Leave
-        } else {
-            StreamUsage::Inject
+        strict_conversion: columns.strict_conversion,
+        stream_usage: match columns.stream_usage == StreamUsage::Leave.as_str() {
+            true => StreamUsage::Leave,
+            false => StreamUsage::Inject,
         },
-        timeouts: serde_json::from_value(row.timeouts.clone())
+        timeouts: serde_json::from_value(columns.timeouts.clone())
             .map_err(|error| invalid("timeouts", &error))?,
-        max_concurrent_requests: row
+        max_concurrent_requests: columns
             .max_concurrent_requests
             .map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
         organization_prices: PriceList::default(),

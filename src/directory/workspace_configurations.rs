@@ -37,20 +37,20 @@ pub(super) async fn load(
 ) -> Result<Option<WorkspaceConfigurations>, DbError> {
     let page = Page { after: None, limit: MOST };
     let rows = list_model_configurations(conn, scope, page).await?;
-    let enabled = rows.iter().take(usize::from(MOST)).filter(|row| row.enabled);
+    let enabled = rows.iter().take(usize::from(MOST)).filter(|row| row.columns.enabled);
     let list = enabled.map(listed).collect::<Result<_, _>>()?;
     Ok(Some(WorkspaceConfigurations { organization_id: scope.organization_id, list }))
 }
 
 fn listed(row: &ModelConfigurationRow) -> Result<ListedConfiguration, DbError> {
     let invalid = |field| DbError::Internal(format!("model configuration {}: {field}", row.id));
-    let provider = Provider::parse(&row.provider).ok_or_else(|| invalid("provider"))?;
-    let base_url = BaseUrl::parse(&row.base_url).map_err(|_| invalid("base_url"))?;
+    let provider = Provider::parse(&row.columns.provider).ok_or_else(|| invalid("provider"))?;
+    let base_url = BaseUrl::parse(&row.columns.base_url).map_err(|_| invalid("base_url"))?;
     Ok(ListedConfiguration {
         id: row.id,
-        name: row.name.as_str().to_owned(),
+        name: row.columns.name.as_str().to_owned(),
         provider,
         provider_name: provider_name(&base_url, provider.catalogue_name()),
-        model: row.model.0.clone(),
+        model: row.columns.model.0.clone(),
     })
 }

@@ -58,7 +58,7 @@ const ACCOUNT_OR_CALLER: &[&str] = &[
 /// policies.
 const ACCOUNT_OR_CALLER_PREFIXES: &[&str] = &["x-amz-", "x-gateway-", "x-forwarded-", OWN_PREFIX];
 
-/// Whether a header of the caller may go up, or settings of a built-in provider may name it: not a
+/// Whether a header of the caller may be sent on, or settings of a built-in provider may name it: not a
 /// credential, not hop-by-hop, not set by the gateway, and not one that chooses an account or tells who
 /// the caller is. Ignores letter case.
 pub fn is_forwardable(name: &str) -> bool {

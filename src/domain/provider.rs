@@ -52,7 +52,7 @@ pub enum UpstreamApi {
     OpenAi,
     /// Messages.
     Anthropic,
-    /// Google's `generateContent` and the methods beside it.
+    /// Google's `generateContent` and the related methods.
     Gemini,
     /// Bedrock's runtime: Converse, and models called in their own formats.
     Converse,
@@ -63,7 +63,7 @@ pub enum UpstreamApi {
 }
 
 impl UpstreamApi {
-    /// The families of formats that stand behind it.
+    /// The families of formats that it serves.
     pub fn families(self) -> &'static [Self] {
         match self {
             Self::OpenAi => &[Self::OpenAi],
@@ -204,7 +204,7 @@ impl From<ConfigurationId> for UpstreamId {
     }
 }
 
-/// As it stands in the ledger's column `configuration_id`: the id, or the provider's name.
+/// As in the ledger's column `configuration_id`: the id, or the provider's name.
 impl fmt::Display for UpstreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -31,9 +31,9 @@ pub struct ProviderSettings {
     /// What the provider's host and account depend on.
     #[serde(default)]
     pub connection: Connection,
-    /// For Bedrock, Vertex and Azure: which of the provider's models stands behind a name that says
+    /// For Bedrock, Vertex and Azure: which of the provider's models a name refers to that says
     /// nothing of it, such as an ARN, an application inference profile or a deployment, by that name; at
-    /// most 100. It decides access, price, limits and the form of bodies; the name still goes up.
+    /// most 100. It decides access, price, limits and the form of bodies; the name itself is still sent.
     /// Only a key of the organization with `organization:manage` can change it, because spend caps depend
     /// on it. A workspace's are added to those of its organization, and win over them.
     #[serde(default)]
@@ -45,7 +45,7 @@ pub struct ProviderSettings {
     #[schema(max_items = 100)]
     pub unmetered_endpoints: Vec<UnmeteredEndpoint>,
     /// Only of an organization, for Anthropic: callers may use a subscription of their own, whose bearer
-    /// they send beside their key.
+    /// they send with their key.
     #[serde(default)]
     #[schema(default = false)]
     pub subscription_pass_through: bool,

@@ -36,6 +36,31 @@ macro_rules! kinds {
             }
         }
 
+        /// A value for each kind.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub struct ByKind<T> {
+            $(pub $name: T,)+
+        }
+
+        impl<T: Copy> ByKind<T> {
+            /// The same value for every kind.
+            pub const fn all(value: T) -> Self {
+                Self { $($name: value),+ }
+            }
+
+            /// The values, in the order of the list.
+            pub fn values(&self) -> [T; KINDS] {
+                [$(self.$name),+]
+            }
+        }
+
+        impl From<&TokenUsage> for ByKind<u64> {
+            /// The counts; of what was not reported, zero.
+            fn from(usage: &TokenUsage) -> Self {
+                Self { $($name: usage.$name.unwrap_or(0)),+ }
+            }
+        }
+
         /// The tokens of one attempt by kind, as far as they are known.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
         #[schema(as = RequestUsage)]

@@ -1,6 +1,6 @@
 //! Takes apart a JSON array of objects that arrives in chunks, without keeping any of it.
 //!
-//! It does not validate: what stands between the objects is only looked at as far as it takes to find
+//! It does not validate: what is between the objects is only looked at as far as it takes to find
 //! them.
 
 /// Finds the elements of one array.
@@ -24,7 +24,7 @@ pub(crate) enum Position {
     Element,
     AfterElement,
     AfterComma,
-    /// Behind the array.
+    /// After the array.
     End,
     /// In something else than an array of objects.
     Other,

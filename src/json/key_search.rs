@@ -1,4 +1,4 @@
-//! Finds out whether a key has passed in JSON text that arrives in chunks, at whatever level it stands.
+//! Finds out whether a key has passed in JSON text that arrives in chunks, at any level.
 
 /// Searches for one key.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 //! parsers accept (`NaN`). Nothing is validated.
 
 /// Whether the value of a key contains no text of the answer: an error, or `reasoning_details`, which
-/// repeats the `reasoning` beside it.
+/// repeats the `reasoning` next to it.
 fn is_skipped(key: &[u8]) -> bool {
     matches!(key, b"error" | b"reasoning_details")
 }

@@ -1,4 +1,4 @@
-//! Counts how often a text is a string in JSON that arrives in chunks, at whatever level it stands.
+//! Counts how often a text is a string in JSON that arrives in chunks, at any level.
 
 use memchr::memmem::Finder;
 

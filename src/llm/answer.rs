@@ -9,6 +9,7 @@ mod kept_event;
 mod partial_event;
 mod plain;
 mod stream;
+mod stream_contents;
 
 pub use binary::BinaryEvents;
 pub use plain::PlainAnswer;

@@ -1,22 +1,18 @@
 //! OpenAI Embeddings, and what others who serve its API make of it. All of its tokens are input.
 
-use super::usage::{ReportedUsage, UsageNames};
+use super::usage::{NO_KINDS, ReportedUsage, UsageNames};
+use crate::domain::tokens::ByKind;
 use crate::json::scanner::MemberNames;
 
 pub(super) const MEMBER_NAMES: MemberNames = MemberNames { choices: "data", ..MemberNames::USUAL };
 
 pub(super) const USAGE_NAMES: UsageNames = UsageNames {
-    // Voyage and Jina report the total alone.
-    input: &[("", "prompt_tokens"), ("", "input_tokens"), ("", "total_tokens")],
-    cached_input: &[],
-    cache_write: &[],
-    cache_write_1h: &[],
-    output: &[],
-    reasoning: &[],
-    audio_input: &[],
-    audio_output: &[],
-    total: &[],
-    reasoning_beside_output: &[],
+    kinds: ByKind {
+        // Voyage and Jina report the total alone.
+        input: &[("", "prompt_tokens"), ("", "input_tokens"), ("", "total_tokens")],
+        ..NO_KINDS
+    },
+    ..UsageNames::NONE
 };
 
 /// Reads a `usage` object. `None` when it is not an object or holds no known count.

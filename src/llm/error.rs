@@ -1,5 +1,5 @@
 //! The gateway's own errors in the envelope that callers of OpenAI's formats expect. Other envelopes, and
-//! the error events of streams, differ by format and stand with the formats.
+//! the error events of streams, differ by format and are in the formats' folders.
 
 use serde::Serialize;
 

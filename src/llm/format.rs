@@ -4,13 +4,13 @@ mod operation;
 
 pub use operation::Operation;
 
-use super::answer::event::{Event, EventContent};
+use super::answer::event::{Event, EventContent, LongEvent};
 use super::error::GatewayError;
 use super::gemini::{self, GeminiMethod};
 use super::text_sample::TextSampler;
 use super::usage::{ReportedUsage, UsageNames};
 use super::{chat, converse, embeddings, invoke, messages, responses};
-use crate::json::scanner::{MemberNames, TopLevelScanner};
+use crate::json::scanner::MemberNames;
 
 /// The format of a request and of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Format {
     Responses,
     /// Anthropic Messages.
     Messages,
-    /// OpenAI Embeddings: vectors that stand for texts. Nothing is written, and nothing is streamed.
+    /// OpenAI Embeddings: vectors that represent texts. Nothing is written, and nothing is streamed.
     Embeddings,
     /// Google Gemini, `generateContent`.
     Gemini,
@@ -29,7 +29,7 @@ pub enum Format {
     GeminiEmbeddings,
     /// Amazon Bedrock, Converse.
     Converse,
-    /// A format of one of Bedrock's models that is not read: its usage stands beside the answer.
+    /// A format of one of Bedrock's models that is not read: its usage comes outside of the answer.
     Invoke,
 }
 
@@ -45,6 +45,27 @@ impl Format {
         Self::Converse,
         Self::Invoke,
     ];
+
+    /// The format of a method of Gemini's API.
+    fn of_gemini(method: GeminiMethod) -> Self {
+        match method {
+            GeminiMethod::GenerateContent
+            | GeminiMethod::StreamGenerateContent
+            | GeminiMethod::CountTokens => Self::Gemini,
+            GeminiMethod::EmbedContent | GeminiMethod::BatchEmbedContents => Self::GeminiEmbeddings,
+        }
+    }
+
+    /// The format in which `InvokeModel` calls this model of Bedrock: Anthropic's is read, others are not.
+    /// The name may be an ARN that ends in it, and the vendor may have a region before it, as in
+    /// `us.anthropic.claude-sonnet-4-5-20250929-v1:0`.
+    fn of_invoked(model: &str) -> Self {
+        let name = model.rsplit('/').next().unwrap_or_default();
+        match name.split('.').take(2).any(|part| part == "anthropic") {
+            true => Self::Messages,
+            false => Self::Invoke,
+        }
+    }
 
     /// The path of its requests after `/v1`; none for a format whose paths name the model.
     fn path_after_v1(self) -> Option<&'static str> {
@@ -71,7 +92,7 @@ impl Format {
         }
     }
 
-    /// The body of an answer that tells the caller of an error.
+    /// The body of an answer that reports an error to the caller.
     pub fn error_body(self, error: &GatewayError<'_>) -> String {
         match self {
             Self::Chat | Self::Responses | Self::Embeddings => error.body(),
@@ -81,7 +102,7 @@ impl Format {
         }
     }
 
-    /// A header that tells the callers of this format the kind of an error with this status.
+    /// A header with the kind of an error with this status, for callers of this format.
     pub fn error_header(self, status: u16) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Converse | Self::Invoke => {
@@ -91,7 +112,7 @@ impl Format {
         }
     }
 
-    /// The event that tells the caller of an error and ends the stream. `events` have come before it. Not
+    /// The event that reports an error to the caller and ends the stream. `events` have come before it. Not
     /// for Bedrock, whose events are no text: its body alone.
     pub fn error_event(self, error: &GatewayError<'_>, events: u64) -> String {
         match self {
@@ -106,7 +127,8 @@ impl Format {
     /// Reads a `usage` object. `None` when it is not an object or holds no known count.
     pub(super) fn parse_usage(self, raw: &str) -> Option<ReportedUsage> {
         match self {
-            Self::Chat | Self::Responses => ReportedUsage::parse(raw, self.usage_names()),
+            Self::Chat => ReportedUsage::parse(raw, self.usage_names()),
+            Self::Responses => responses::parse_usage(raw),
             Self::Messages => messages::parse_usage(raw),
             Self::Embeddings => embeddings::parse_usage(raw),
             Self::Gemini => gemini::parse_usage(raw),
@@ -157,7 +179,7 @@ impl Format {
         self != Self::Gemini
     }
 
-    /// Whether a count of the output stands at the beginning of its streams, before there is any.
+    /// Whether its streams begin with a count of the output, before there is any.
     pub(super) fn begins_with_usage(self) -> bool {
         self == Self::Messages
     }
@@ -184,21 +206,45 @@ impl Format {
         }
     }
 
-    /// The same for an event of `length` bytes that was too long to be kept.
+    /// The same for an event that was too long to be kept.
     pub(super) fn read_long_event(
         self,
-        name: &str,
-        members: &TopLevelScanner,
-        length: u64,
+        event: LongEvent<'_>,
         text: &mut TextSampler,
     ) -> EventContent {
         match self {
-            Self::Chat | Self::Embeddings => chat::read_long_event(name, members, length, text),
-            Self::Responses => responses::read_long_event(name, members, length, text),
-            Self::Messages => messages::read_long_event(name, members, length, text),
-            Self::Gemini | Self::GeminiEmbeddings => gemini::read_long_event(members, length, text),
-            Self::Converse => converse::read_long_event(name, members, length, text),
-            Self::Invoke => invoke::read_long_event(name, members, length, text),
+            Self::Chat | Self::Embeddings => chat::read_long_event(event, text),
+            Self::Responses => responses::read_long_event(event, text),
+            Self::Messages => messages::read_long_event(event, text),
+            Self::Gemini | Self::GeminiEmbeddings => gemini::read_long_event(event, text),
+            Self::Converse => converse::read_long_event(event, text),
+            Self::Invoke => invoke::read_long_event(event, text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vendor_in_a_models_name_tells_its_format() {
+        for anthropic in [
+            "anthropic.claude-3-haiku-20240307-v1:0",
+            "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            "us-gov.anthropic.claude-3-haiku-20240307-v1:0",
+            "arn:aws:bedrock:us-east-1:1:inference-profile/us.anthropic.claude-opus-4-v1:0",
+        ] {
+            assert_eq!(Format::of_invoked(anthropic), Format::Messages, "{anthropic}");
+        }
+        for other in [
+            "us.amazon.nova-micro-v1:0",
+            "meta.llama3-70b-instruct-v1:0",
+            "arn:aws:bedrock:us-east-1:1:application-inference-profile/abc123",
+            "vendor.model.anthropic",
+            "",
+        ] {
+            assert_eq!(Format::of_invoked(other), Format::Invoke, "{other}");
         }
     }
 }

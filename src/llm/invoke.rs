@@ -1,17 +1,16 @@
 //! Models of Bedrock called in formats of their own (AWS, "InvokeModel"). Anthropic's is the one of messages;
-//! others are not read: what they use stands in headers beside a plain answer, and in the last event of a
+//! others are not read: what they use is in the headers of a plain answer, and in the last event of a
 //! stream.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::domain::tokens::TokenUsage;
-use crate::json::scanner::{MemberNames, TopLevelScanner};
+use crate::domain::tokens::{ByKind, TokenUsage};
+use crate::json::scanner::MemberNames;
 use crate::json::strings::StringValues;
-use crate::llm::answer::event::{Event, EventContent, parse_object};
-use crate::llm::format::Format;
+use crate::llm::answer::event::{Event, EventContent, LongEvent, parse_object};
 use crate::llm::text_sample::TextSampler;
-use crate::llm::usage::{MAX_TOKENS, ReportedUsage, UsageNames};
+use crate::llm::usage::{MAX_TOKENS, NO_KINDS, ReportedUsage, UsageNames};
 
 /// What Bedrock adds to the last event of every stream.
 const METRICS: &str = "amazon-bedrock-invocationMetrics";
@@ -22,29 +21,17 @@ const CACHE_READ: &str = "x-amzn-bedrock-cache-read-input-token-count";
 const CACHE_WRITE: &str = "x-amzn-bedrock-cache-write-input-token-count";
 
 pub(super) const USAGE_NAMES: UsageNames = UsageNames {
-    input: &[("", "inputTokenCount")],
-    cached_input: &[("", "cacheReadInputTokenCount")],
-    cache_write: &[("", "cacheWriteInputTokenCount")],
-    cache_write_1h: &[],
-    output: &[("", "outputTokenCount")],
-    reasoning: &[],
-    audio_input: &[],
-    audio_output: &[],
-    total: &[],
-    reasoning_beside_output: &[],
+    kinds: ByKind {
+        input: &[("", "inputTokenCount")],
+        cached_input: &[("", "cacheReadInputTokenCount")],
+        cache_write: &[("", "cacheWriteInputTokenCount")],
+        output: &[("", "outputTokenCount")],
+        ..NO_KINDS
+    },
+    ..UsageNames::NONE
 };
 
 pub(super) const MEMBER_NAMES: MemberNames = MemberNames { usage: METRICS, ..MemberNames::USUAL };
-
-/// The format of this model's requests, if it is one that is read. The name may be an ARN that ends in it,
-/// and the vendor may have a region before it, as in `us.anthropic.claude-sonnet-4-5-20250929-v1:0`.
-pub(super) fn format_of(model: &str) -> Format {
-    let name = model.rsplit('/').next().unwrap_or_default();
-    match name.split('.').take(2).any(|part| part == "anthropic") {
-        true => Format::Messages,
-        false => Format::Invoke,
-    }
-}
 
 /// The usage in the headers of a plain answer. A model that reports no output, as one that embeds, has none.
 pub fn usage_in_headers<'h>(
@@ -90,12 +77,8 @@ pub(super) fn read_event(event: Event<'_>, text: &mut TextSampler) -> EventConte
     of_chunk(metrics.map(RawValue::get))
 }
 
-pub(super) fn read_long_event(
-    name: &str,
-    members: &TopLevelScanner,
-    length: u64,
-    text: &mut TextSampler,
-) -> EventContent {
+pub(super) fn read_long_event(event: LongEvent<'_>, text: &mut TextSampler) -> EventContent {
+    let LongEvent { name, members, length } = event;
     if name == "error" {
         return EventContent { is_error: true, ..EventContent::default() };
     }
@@ -120,27 +103,6 @@ fn is_written(key: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_vendor_in_a_models_name_tells_its_format() {
-        for anthropic in [
-            "anthropic.claude-3-haiku-20240307-v1:0",
-            "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
-            "us-gov.anthropic.claude-3-haiku-20240307-v1:0",
-            "arn:aws:bedrock:us-east-1:1:inference-profile/us.anthropic.claude-opus-4-v1:0",
-        ] {
-            assert_eq!(format_of(anthropic), Format::Messages, "{anthropic}");
-        }
-        for other in [
-            "us.amazon.nova-micro-v1:0",
-            "meta.llama3-70b-instruct-v1:0",
-            "arn:aws:bedrock:us-east-1:1:application-inference-profile/abc123",
-            "vendor.model.anthropic",
-            "",
-        ] {
-            assert_eq!(format_of(other), Format::Invoke, "{other}");
-        }
-    }
 
     #[test]
     fn usage_stands_in_headers() {

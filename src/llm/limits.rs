@@ -85,7 +85,7 @@ pub enum Metering {
     Subscription,
     /// Nobody knows: an endpoint that is passed through.
     Unmetered {
-        /// Spend caps do not stand in its way.
+        /// Spend caps do not stop it.
         despite_caps: bool,
     },
 }
@@ -157,7 +157,7 @@ impl Bound {
         };
         let unseen_tokens = match kind {
             InputKind::Text | InputKind::Media => input.media_tokens(target.image_tokens),
-            // Nothing tells how much it is.
+            // It is not known how much it is.
             InputKind::Stored | InputKind::Searched | InputKind::Hosted => input_tokens,
         };
         let otherwise = if is_endless { "max_tool_calls" } else { "tools" };

@@ -23,5 +23,7 @@ pub mod provider_error;
 mod responses;
 pub mod sse;
 pub mod stored_state;
+#[cfg(test)]
+mod test_support;
 pub mod text_sample;
 pub mod usage;

@@ -17,7 +17,7 @@ pub struct ListedModel {
     pub id: String,
     /// For people.
     pub display_name: Option<String>,
-    /// Seconds since 1970, if the provider tells when the model was made.
+    /// Seconds since 1970, if the provider says when the model was made.
     pub created: Option<i64>,
 }
 

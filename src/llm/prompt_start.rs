@@ -10,7 +10,7 @@ use crate::json::tokenizer::{SyntaxError, Token, Tokenizer};
 /// The most of each part that counts, in bytes.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// The parts as they stand in the body; none if the format has no prompt, or the body has none.
+/// The parts as the body has them; none if the format has no prompt, or the body has none.
 pub fn prompt_start(format: Format, body: &JsonBody) -> SmallVec<[&str; 2]> {
     let (instructions, messages): (&[&str], &str) = match format {
         Format::Chat => (&[], "messages"),

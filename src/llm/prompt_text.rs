@@ -99,7 +99,7 @@ fn count_tokens(json: &[u8]) -> Result<u64, SyntaxError> {
     Ok(count)
 }
 
-/// Whether models get to see all that stands under this key, names and numbers included: schemas,
+/// Whether models get to see everything under this key, names and numbers included: schemas,
 /// and what templates write out as JSON.
 fn is_verbatim_key(key: &[u8]) -> bool {
     matches!(

@@ -13,6 +13,9 @@ pub const MAX_EVENT_BYTES: usize = 32 * 1024;
 /// Larger buffers are freed when their event ends, so that an idle stream takes little memory.
 pub(super) const MAX_IDLE_CAPACITY: usize = 4096;
 
+/// A sign of life: a comment, which clients pass over.
+pub(super) const PING: &[u8] = b": ping\n\n";
+
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// The kind of a [`Block`].
@@ -28,7 +31,7 @@ pub enum BlockKind {
     LineFeed,
 }
 
-/// Consecutive bytes of the stream: an event, or what stands between two.
+/// Consecutive bytes of the stream: an event, or what is between two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block<'a> {
     /// What the bytes are.

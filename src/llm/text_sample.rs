@@ -180,7 +180,7 @@ pub(crate) struct TextSampler {
     passed: u64,
     /// Bytes that were counted without being seen.
     unseen: u64,
-    /// Of so many blocks one is kept; a power of two.
+    /// One of so many blocks is kept; a power of two.
     stride: u64,
 }
 

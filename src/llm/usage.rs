@@ -9,8 +9,8 @@ use serde::Deserialize;
 use smallvec::SmallVec;
 
 use crate::domain::pricing::charged_tokens;
-use crate::domain::tokens::KINDS;
 pub use crate::domain::tokens::TokenUsage;
+use crate::domain::tokens::{ByKind, KINDS};
 use crate::json::tokenizer::{Token, Tokenizer};
 
 /// No request has more tokens than this. The bound keeps sums of money far from overflow; the
@@ -20,23 +20,16 @@ pub const MAX_TOKENS: u64 = 1_000_000_000_000;
 /// The longest model name that is kept, in bytes.
 const MAX_MODEL_BYTES: usize = 256;
 
-/// Where a count may stand: in an object of this name within the usage (empty for the usage itself),
+/// Where a count may be: in an object of this name within the usage (empty for the usage itself),
 /// under this name. The first count that is not zero is taken.
-type Places = &'static [(&'static str, &'static str)];
+pub(super) type Places = &'static [(&'static str, &'static str)];
 
 /// How the providers of one format name the parts of its usage.
 #[derive(Debug)]
 pub(super) struct UsageNames {
-    pub(super) input: Places,
-    pub(super) cached_input: Places,
-    pub(super) cache_write: Places,
-    pub(super) cache_write_1h: Places,
-    pub(super) output: Places,
-    pub(super) reasoning: Places,
-    pub(super) audio_input: Places,
-    pub(super) audio_output: Places,
+    pub(super) kinds: ByKind<Places>,
     pub(super) total: Places,
-    /// Names that only those providers use who count reasoning beside the output, and in no total.
+    /// Names that only those providers use who count reasoning in addition to the output, and in no total.
     pub(super) reasoning_beside_output: Places,
 }
 
@@ -45,22 +38,18 @@ const TOTAL: usize = KINDS;
 const REASONING_BESIDE_OUTPUT: usize = KINDS + 1;
 
 impl UsageNames {
+    /// No names for any part.
+    pub(super) const NONE: Self =
+        Self { kinds: NO_KINDS, total: &[], reasoning_beside_output: &[] };
+
     /// The places of each part: the kinds in their order, then the others.
-    fn parts(&self) -> [Places; KINDS + 2] {
-        [
-            self.input,
-            self.cached_input,
-            self.cache_write,
-            self.output,
-            self.reasoning,
-            self.audio_input,
-            self.audio_output,
-            self.cache_write_1h,
-            self.total,
-            self.reasoning_beside_output,
-        ]
+    fn parts(&self) -> impl Iterator<Item = Places> {
+        self.kinds.values().into_iter().chain([self.total, self.reasoning_beside_output])
     }
 }
+
+/// No names for any kind.
+pub(super) const NO_KINDS: ByKind<Places> = ByKind::all(&[]);
 
 /// What a provider reported of one answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -84,7 +73,7 @@ impl ReportedUsage {
             && reasoning <= output
             && found.find(REASONING_BESIDE_OUTPUT).is_some()
         {
-            // More reasoning than output is charged beside it anyway.
+            // More reasoning than output is charged in addition to it anyway.
             counts.output = Some(output.saturating_add(reasoning));
         }
         // A total alone says nothing about kinds.
@@ -127,7 +116,7 @@ impl ReportedUsage {
     }
 
     /// The tokens by kind, with what the total has beyond input and output: some providers count
-    /// reasoning beside the output, with or without naming it in the details.
+    /// reasoning in addition to the output, with or without naming it in the details.
     ///
     /// A difference that equals the reasoning is output, and one that equals the cached input is input.
     /// Any other difference is output, unless the output would exceed `max_output`, what the request
@@ -164,7 +153,7 @@ struct Counts(SmallVec<[(usize, usize, u64); 12]>);
 
 impl Counts {
     fn read(raw: &str, names: &UsageNames) -> Option<Self> {
-        let parts = names.parts();
+        let parts: SmallVec<[Places; KINDS + 2]> = names.parts().collect();
         let mut counts = Self(SmallVec::new());
         let mut tokens = Tokenizer::new(raw.as_bytes());
         if tokens.next().ok()? != Token::BeginObject {
@@ -190,7 +179,7 @@ impl Counts {
         Some(counts)
     }
 
-    /// Of two numbers of the same name the later one counts, as for JSON parsers.
+    /// The later of two numbers of the same name counts, as for JSON parsers.
     fn add(&mut self, parts: &[Places], object: &str, name: &str, raw: &[u8]) {
         let place = parts.iter().enumerate().find_map(|(part, places)| {
             let rank = places.iter().position(|place| place.1 == name && place.0 == object)?;

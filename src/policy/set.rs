@@ -6,6 +6,7 @@
 
 mod access;
 mod chains;
+mod child_id;
 mod default_policies;
 mod guards;
 mod index;
@@ -28,8 +29,9 @@ pub(super) use access::denies_model;
 pub use access::{Target, allows_model, has_spend_cap};
 use chains::Chains;
 pub use chains::{Chain, NamedChain};
+pub use child_id::{child_id, overflow_id};
+pub use default_policies::ChildPolicy;
 use default_policies::{ChildBucket, DefaultPolicy};
-pub use default_policies::{ChildPolicy, child_id, overflow_id};
 use guards::Guards;
 pub use guards::MatchedGuard;
 use index::{Index, Places};
@@ -64,7 +66,7 @@ pub struct MatchedPolicy<'s> {
     /// The policy's own id; of a default policy, the id of the subject's child or of the overflow
     /// bucket. Reports and the ledger name the policy by it.
     pub bucket: PolicyId,
-    /// Of a child, its parent.
+    /// For a child: its parent.
     pub policy: &'s Arc<Policy>,
     pub counted: CountedRequests<'s>,
     is_new_child: bool,

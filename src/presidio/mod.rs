@@ -142,7 +142,7 @@ impl Presidio {
         self.shared.breaker.state()
     }
 
-    /// What stands in the texts, by the deadline; an error if that is not known for all of them. Each tenant
+    /// What was found in the texts, by the deadline; an error if that is not known for all of them. Each tenant
     /// has its share of the calls.
     pub async fn find_entities(
         &self,

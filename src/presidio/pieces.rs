@@ -1,5 +1,5 @@
 //! The calls for the texts of a request, and the answers to them. A long text is sent in pieces that
-//! overlap, so that what stands at the end of one is whole in the next.
+//! overlap, so that what the end of one cuts is whole in the next.
 //!
 //! Presidio counts in characters (Unicode code points), we in bytes.
 
@@ -17,7 +17,7 @@ const MAX_PIECE: usize = 16 * 1024;
 /// How much of a piece is in the next one, too, in bytes. Names are shorter, and models look at the words
 /// around them.
 const OVERLAP: usize = 512;
-/// A piece ends at a blank, if one stands in so many bytes before its end.
+/// A piece ends at a blank, if there is one in so many bytes before its end.
 const BLANK_WITHIN: usize = 256;
 /// The most text of one call, in bytes.
 const MAX_CALL: usize = 64 * 1024;

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::cloud::{CloudOrigins, credential_sets, usual_secret_names};
-use crate::accounting::catalogue::Catalogue;
 use crate::domain::names::{InvalidName, SecretName};
+use crate::domain::pricing::catalogue::Catalogue;
 use crate::domain::provider::Provider;
 use crate::domain::provider_settings::ProviderSettings;
 use crate::upstream::{BaseUrl, BaseUrlError, EndpointUrl};
@@ -216,7 +216,7 @@ impl BuiltInProviders {
         self.0.iter()
     }
 
-    /// The built-in provider of that name; none of the names that stand for a kind of API.
+    /// The built-in provider of that name; none of the names of a kind of API.
     pub fn find(&self, provider: Provider) -> Option<&Arc<BuiltInProvider>> {
         self.0.iter().find(|built_in| built_in.provider == provider)
     }

@@ -126,7 +126,7 @@ impl CloudOrigins {
         let is_unmetered = matches!(operation, Operation::Unmetered { .. });
         let is_list = *operation == Operation::ListModels;
         let (host, path) = match provider {
-            // Of what the publishers offer, which is no account's.
+            // The models that publishers offer, which belong to no account.
             Provider::Vertex if is_list => (vertex_host(region), "/v1beta1".to_owned()),
             Provider::Vertex if is_unmetered => {
                 let path = format!("/{version}/projects/{project}/locations/{region}");

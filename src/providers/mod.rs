@@ -46,7 +46,7 @@ const UNKNOWN: Quirks = Quirks {
     image_tokens: UNKNOWN_IMAGE_TOKENS,
 };
 
-/// Of providers that the catalogue knows and this table does not.
+/// For providers that the catalogue knows and this table does not.
 const USUAL: Quirks = Quirks { model_fields: &["fallbacks"], model_suffixes: &[], ..UNKNOWN };
 
 /// Suffixes with which OpenRouter searches the web at a fee of its own, as with `plugins`, and takes the
@@ -130,7 +130,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::accounting::catalogue::Catalogue;
+    use crate::domain::pricing::catalogue::Catalogue;
 
     fn model_override(provider: &str, body: &str) -> Option<String> {
         let (body, facts) = BodyFacts::parse(Bytes::copy_from_slice(body.as_bytes())).unwrap();

@@ -17,7 +17,7 @@ use crate::llm::format::Format;
 ///
 /// Two are kept simple. Bedrock serves OpenAI's models below `/openai/v1` as well, but not in all regions and
 /// not all of them, while Converse has every model, under the same key and signature. Fireworks and Baseten
-/// have an interface like Anthropic's: it is one beside their chats, and which of its fields hold for which
+/// have an interface like Anthropic's: it is one in addition to their chats, and which of its fields hold for which
 /// model is not said.
 pub fn native_format(
     provider: Provider,

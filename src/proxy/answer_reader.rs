@@ -4,7 +4,6 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use bytes::Bytes;
 
-use super::relay_head::Answer;
 use crate::accounting::request::AccountedRequest;
 use crate::domain::pricing::ToolCalls;
 use crate::llm::answer::{
@@ -141,23 +140,13 @@ impl Watch {
 /// How an answer is to be read.
 #[derive(Clone, Copy)]
 pub struct AnswerReader {
-    format: Format,
-    binary_events: Option<BinaryEvents>,
-    is_stream_expected: bool,
-    withhold_usage: bool,
+    pub format: Format,
+    pub binary_events: Option<BinaryEvents>,
+    pub is_stream_expected: bool,
+    pub withhold_usage: bool,
 }
 
 impl AnswerReader {
-    /// How this answer is to be read.
-    pub fn of(answer: &Answer) -> Self {
-        Self {
-            format: answer.operation.answer_format().unwrap_or(Format::Chat),
-            binary_events: answer.operation.binary_events(),
-            is_stream_expected: answer.is_stream_expected,
-            withhold_usage: answer.withhold_usage,
-        }
-    }
-
     /// At the beginning of an answer with this head.
     pub fn begin(self, status: StatusCode, headers: &HeaderMap) -> Watch {
         if !status.is_success() {

@@ -12,12 +12,12 @@ use actix_web::http::header::{HeaderMap, HeaderValue, HttpDate, RETRY_AFTER};
 use chrono::{DateTime, Utc};
 
 use super::DataPlane;
+use super::answer::Answer;
 use super::candidates::{key_of, scope_of};
 use super::context::RequestContext;
 use super::error::ProxyError;
 use super::prologue::{Prologue, read_cause, read_prologue, read_retry_after};
 use super::rate_limit_headers::RETRY_AFTER_MS;
-use super::relay_head::Answer;
 use super::route::ProxyRoute;
 use super::shared_account::ResponseOwner;
 use super::subscription::Subscription;
@@ -106,7 +106,7 @@ impl Attempts<'_> {
             if has_sent {
                 context.request.metrics().fallback(last.code());
                 context.request.end_for_next(last.status());
-                // With the answer goes its connection, and its place among the upstream's requests.
+                // The answer takes along its connection and its place among the upstream's requests.
                 drop(std::mem::replace(
                     &mut last,
                     LastResult::Failed(FailedAttempt::unsent(ProxyError::Internal)),
@@ -217,7 +217,7 @@ impl Attempts<'_> {
         Err(LastResult::Answer(Box::new(answer), reason))
     }
 
-    /// Why an error leads to the next target. It is read only if its status does not tell, and another
+    /// Why an error leads to the next target. It is read only if its status does not show it, and another
     /// target is left.
     async fn reason(
         &self,
@@ -226,7 +226,7 @@ impl Attempts<'_> {
         is_last: bool,
     ) -> Option<Reason> {
         let status = answer.response.status.as_u16();
-        // Google tells there, and not in the head, how long the target has to cool down.
+        // Google says there, and not in the head, how long the target has to cool down.
         if status == 429 && answer.operation.error_format() == Format::Gemini {
             read_retry_after(&mut answer.response).await;
         }

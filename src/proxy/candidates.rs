@@ -169,8 +169,8 @@ pub async fn resolve(
     Ok(Resolved::Upstream(upstream))
 }
 
-/// The operation, whose body is in the format of the configuration's model, or of the one that stands
-/// behind the path's, where that is not the caller's.
+/// The operation, whose body is in the format of the configuration's model, or of the one that the
+/// path's name refers to, where that is not the caller's.
 pub fn in_format_of(resolved: &Resolved, operation: Operation) -> Operation {
     match resolved {
         Resolved::Upstream(upstream) => match &upstream.model {
@@ -331,7 +331,7 @@ fn model_for(
     }
 }
 
-/// The model that the request names. Where it stands in the path, the body may only repeat it.
+/// The model that the request names. If the path names it, the body may only repeat it.
 pub fn model_asked(
     operation: &Operation,
     body: Option<&CallerBody>,

@@ -11,9 +11,6 @@ use bytes::{Bytes, BytesMut};
 use super::error::ProxyError;
 use crate::accounting::budget::Share;
 
-/// The codings that are read, as `Accept-Encoding` lists them.
-pub const SUPPORTED: &str = "gzip, deflate, br, zstd";
-
 /// More codings, one around the other, serve only to make decoding expensive.
 const MAX_CODINGS: usize = 2;
 /// Decoded at a time, in bytes.

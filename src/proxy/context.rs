@@ -32,7 +32,7 @@ pub struct RequestContext {
     pub guarded: Option<ConversationId>,
     /// Its place among all requests under way.
     pub permit: Option<Share>,
-    /// Its body goes up as it arrives, so an error leaves some of it unread.
+    /// Its body is sent on as it arrives, so an error leaves some of it unread.
     pub streams_body: bool,
     open_stream: Option<OpenStream>,
 }

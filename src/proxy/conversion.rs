@@ -14,8 +14,8 @@ use super::candidates::{Candidate, Candidates, FormatChoice};
 use super::context::RequestContext;
 use super::error::ProxyError;
 use super::guard::GuardedBody;
+use super::path_segment::path_segment;
 use super::read::CallerBody;
-use super::target::{BEDROCK_MESSAGES, SEGMENT};
 use crate::accounting::budget::Share;
 use crate::directory::upstream_entry::UpstreamEntry;
 use crate::domain::provider::{Provider, UpstreamApi};
@@ -222,7 +222,7 @@ impl Job {
     fn run_count(self, counter: Counter, betas: Option<&str>) -> Result<Converted, ProxyError> {
         let text = std::str::from_utf8(&self.text).map_err(|_| ProxyError::Internal)?;
         let model = &self.model;
-        let encoded = || utf8_percent_encode(model, SEGMENT).to_string();
+        let encoded = || path_segment(model).to_string();
         let refused = |error| ProxyError::NotConvertible { model: model.clone(), error };
         let (json, dropped, operation, format) = match counter {
             Counter::By(counter) => {
@@ -243,7 +243,7 @@ impl Job {
                 let mut dropped = Dropped::new(self.options.is_strict);
                 let own = without_foreign(text, self.to, rules, &mut dropped).map_err(refused)?;
                 let own = own.as_deref().unwrap_or(text);
-                let json = wrap_invocation(own, BEDROCK_MESSAGES, betas).map_err(refused)?;
+                let json = wrap_invocation(own, betas).map_err(refused)?;
                 let operation = Operation::CountInvokeTokens { model: encoded() };
                 (json, dropped.fields().to_vec(), operation, Format::Invoke)
             }
@@ -287,7 +287,7 @@ impl Job {
         context.estimated_input = json.len() as u64 / 4;
         context.include_usage = include_usage;
         context.echo = echo;
-        let encoded = || utf8_percent_encode(&model, SEGMENT).to_string();
+        let encoded = || path_segment(&model).to_string();
         let operation = match to {
             Format::Gemini if is_stream => {
                 Operation::Gemini { model: encoded(), method: GeminiMethod::StreamGenerateContent }

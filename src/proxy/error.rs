@@ -1,7 +1,7 @@
 //! The errors that the gateway itself makes on the data plane, and how each is reported to the caller.
 //!
 //! [`ProxyError::row`] is the one table: variant to status, type, code and words. Causes from the
-//! inside (addresses, database errors) are for the log and never stand in a variant. What an upstream
+//! inside (addresses, database errors) are for the log and are never part of a variant. What an upstream
 //! answers is no error of ours and passes through as it came.
 
 mod row;
@@ -15,7 +15,6 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 use actix_web_httpauth::headers::www_authenticate::WwwAuthenticate;
 use actix_web_httpauth::headers::www_authenticate::bearer::Bearer;
 
-use super::content_coding::SUPPORTED;
 use crate::credentials::CredentialError;
 use crate::credentials::cloud::OtherConnection;
 use crate::domain::ids::RequestId;
@@ -37,6 +36,9 @@ pub const GATEWAY_HEADER: HeaderName = HeaderName::from_static("x-tollgate-error
 
 /// Tells SDKs whether to try again, whatever the status says to them.
 pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// The codings of a body that `content_coding` reads, as `Accept-Encoding` lists them.
+const SUPPORTED_CODINGS: &str = "gzip, deflate, br, zstd";
 
 /// Everything that the gateway answers by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,7 +194,7 @@ impl ProxyError {
             response.insert_header(WwwAuthenticate(Bearer::build().realm("tollgate").finish()));
         }
         if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-            response.insert_header((ACCEPT_ENCODING, SUPPORTED));
+            response.insert_header((ACCEPT_ENCODING, SUPPORTED_CODINGS));
         }
         if self.leaves_body_unread() {
             response.force_close();
@@ -224,7 +226,7 @@ impl From<Cooling> for ProxyError {
 }
 
 impl From<&UpstreamError> for ProxyError {
-    /// What the caller is told of a failure upstream.
+    /// What the caller gets to know of a failure upstream.
     fn from(error: &UpstreamError) -> Self {
         match error {
             UpstreamError::Refused(_) => Self::EgressRefused,

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderName, HeaderValue};
-use actix_web::web::block;
 use percent_encoding::percent_decode_str;
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -21,11 +20,13 @@ use super::candidates::Candidates;
 use super::context::RequestContext;
 use super::error::ProxyError;
 use super::headers::upstream_headers;
+use super::off_worker::off_worker;
 use super::read::CallerBody;
 use super::restore::{AnswerRestorer, has_text};
 use super::unmetered::endpoint_for;
 use crate::accounting::budget::Share;
-use crate::accounting::engine::{RequestFacts, TargetFacts};
+use crate::accounting::engine::RequestFacts;
+use crate::accounting::target_facts::TargetFacts;
 use crate::domain::content_finding::{ContentFinding, FindingAction, FindingPlace};
 use crate::domain::ids::PolicyId;
 use crate::domain::policy::Subject;
@@ -43,9 +44,6 @@ use crate::policy::guard::restore::AnswerEdits;
 use crate::policy::set::MatchedGuard;
 use crate::upstream::UpstreamClient;
 use conversation::Conversation;
-
-/// A longer body is scanned on a thread of its own, in bytes.
-const MAX_INLINE: usize = 64 * 1024;
 
 /// The body that targets are made of: none for operations without one.
 #[derive(Default)]
@@ -189,7 +187,7 @@ impl GuardStage<'_> {
         Ok(GuardedBody { body: Some(CallerBody { json, facts }), only_at })
     }
 
-    /// What cannot be changed: the path that goes up, the query, and the values of headers that go up.
+    /// What cannot be changed: the path that is sent, the query, and the values of headers that are sent.
     fn fixed_texts(&self) -> Vec<Vec<u8>> {
         let decoded = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
         let query = self.caller.query_string().replace('+', " ");
@@ -322,17 +320,6 @@ fn is_trace_parent(name: &HeaderName, value: &HeaderValue) -> bool {
     name == "traceparent" && value.as_bytes().iter().all(is_hex)
 }
 
-/// Does work that may take long. That on a long text is not done by the worker, which has other requests.
-pub async fn off_worker<T: Send + 'static>(
-    length: usize,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ProxyError> {
-    match length > MAX_INLINE {
-        true => block(work).await.map_err(|_| ProxyError::Internal),
-        false => Ok(work()),
-    }
-}
-
 /// Counts what was found in a request, by category; never a value.
 fn note(guard: &Guard, report: &Report, context: &mut RequestContext) {
     count(guard, report, FindingPlace::Request, context);
@@ -357,19 +344,5 @@ fn count(guard: &Guard, report: &Report, place: FindingPlace, context: &mut Requ
         context.request.metrics().guard_findings(category.as_str(), action.as_str(), count);
         let finding = ContentFinding { place, category: name.clone(), action, count };
         context.request.record().findings.add(finding);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[actix_web::test]
-    async fn long_texts_are_not_scanned_by_the_worker() {
-        let worker = std::thread::current().id();
-        let thread_for =
-            async |length| off_worker(length, || std::thread::current().id()).await.unwrap();
-        assert_eq!(thread_for(MAX_INLINE).await, worker);
-        assert_ne!(thread_for(MAX_INLINE + 1).await, worker);
     }
 }

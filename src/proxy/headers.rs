@@ -31,7 +31,7 @@ const UP: &[&str] = &[
 /// What SDKs say about themselves.
 const UP_PREFIX: &str = "x-stainless-";
 
-/// Of callers of Anthropic's API, all that says what it is to do; Claude Code's of its sessions.
+/// From callers of Anthropic's API: all that says what it is to do, and Claude Code's of its sessions.
 const UP_TO_ANTHROPIC: [&str; 2] = ["anthropic-", "x-claude-code-"];
 
 /// What Google's SDKs say about themselves.
@@ -44,7 +44,7 @@ const NOT_DOWN: &[&str] =
 const REQUEST_ID: &str = "x-request-id";
 const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
 
-/// The caller's headers that go up: the list, and what the configuration's `forward_headers` names
+/// The caller's headers that are sent on: the list, and what the configuration's `forward_headers` names
 /// as far as that is allowed at all. Never the caller's credentials. Answers are asked for
 /// uncompressed, since usage is read from them.
 pub fn upstream_headers(caller: &HeaderMap, forward: &[HeaderName], api: UpstreamApi) -> HeaderMap {
@@ -76,10 +76,10 @@ pub fn upstream_headers(caller: &HeaderMap, forward: &[HeaderName], api: Upstrea
     up
 }
 
-/// Copies the upstream's headers that go down. Framing (`content-length`) is left to whoever writes
+/// Copies the upstream's headers that are passed on. Framing (`content-length`) is left to whoever writes
 /// the body. A header in which one of the provider's secrets occurs is dropped whole.
 pub fn copy_downstream(upstream: &HeaderMap, provider_secrets: &[&[u8]], down: &mut HeaderMap) {
-    // With room for the gateway's own: how the policies and the tightest limit stand, and the id.
+    // With room for the gateway's own: the policies, the tightest limit, and the id.
     down.reserve(upstream.len() + 4);
     let connection = ConnectionOptions::of(upstream);
     for (name, value) in upstream {

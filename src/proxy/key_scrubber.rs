@@ -70,7 +70,7 @@ pub fn scrubbed_length(body: &[u8], secrets: &[&[u8]]) -> usize {
 /// Knuth-Morris-Pratt automaton, run over the last bytes that can be one.
 fn partial_secret_length(text: &[u8], secret: &[u8]) -> usize {
     let byte = |at: usize| secret.get(at).copied();
-    // Of each prefix, the longest shorter prefix that it ends with.
+    // For each prefix, the longest shorter prefix that it ends with.
     let mut failures = vec![0; secret.len()];
     let step = |failures: &[usize], mut state: usize, next: u8| {
         while state > 0 && byte(state) != Some(next) {

@@ -4,6 +4,7 @@
 //! `pipeline` is the whole of it; each step is a file.
 
 pub mod admit;
+pub mod answer;
 pub mod answer_converter;
 pub mod answer_reader;
 pub mod attempt;
@@ -17,6 +18,8 @@ pub mod guard;
 pub mod headers;
 pub mod key_scrubber;
 pub mod model_list;
+pub mod off_worker;
+pub mod path_segment;
 pub mod policy_headers;
 pub mod prologue;
 pub mod rate_limit_headers;
@@ -37,8 +40,8 @@ use std::pin::pin;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
+use crate::accounting::Accounting;
 use crate::accounting::budget::{Budget, Share};
-use crate::accounting::engine::Accounting;
 use crate::auth::client_address::TrustedProxies;
 use crate::auth::{AuthError, Principal, Scope, authenticate};
 use crate::clock::Clock;
@@ -58,6 +61,7 @@ use crate::routing::health::TargetHealth;
 use crate::telemetry::request_ids::RequestIds;
 use crate::upstream::{RequestBody, UpstreamClient, UpstreamTimeouts};
 use admit::metadata_of;
+use answer::Answer;
 use attempt::Attempts;
 use candidates::{ModelPlane, ModelRequest, model_asked};
 use concurrency::Concurrency;
@@ -68,7 +72,7 @@ use guard::GuardStage;
 use guard::record::RecordGuard;
 use model_list::cache::ModelLists;
 use read::{BodyLimits, CallerBody, read_whole};
-use relay_head::{Answer, Relayed};
+use relay_head::Relayed;
 use route::{ProxyRoute, RouteMatch, UpstreamName};
 use shared_account::keep_to_own_state;
 use unmetered::{StreamLimits, streamed_body};
@@ -89,7 +93,7 @@ pub struct DataPlane {
     pub accounting: Accounting,
     /// Limits of callers' bodies.
     pub body_limits: BodyLimits,
-    /// Limits of bodies that go up as they arrive.
+    /// Limits of bodies that are sent on as they arrive.
     pub stream_limits: StreamLimits,
     /// Memory for all callers' bodies together, in bytes.
     pub body_memory: Budget,

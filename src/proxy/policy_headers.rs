@@ -1,4 +1,4 @@
-//! Tells the caller how the policies that the request matches stand, in headers of the answer.
+//! Tells the caller what is left of the limits of matching policies, in headers of the answer.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ use crate::domain::policy::RateMetric;
 use crate::policy::admission::{PolicyReport, ReportedLimit};
 use crate::policy::limit::Limit;
 
-/// The policies that matched and how each of their limits stands: a JSON array in ASCII.
+/// The policies that matched and what is left of each of their limits: a JSON array in ASCII.
 pub const POLICIES: HeaderName = HeaderName::from_static("x-tollgate-policies");
 
 /// The longest array in bytes. Common servers accept 8 KB of headers in all.

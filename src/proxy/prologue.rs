@@ -1,5 +1,5 @@
 //! The beginning of an answer is held back while another target is left or as long as a converted stream
-//! says nothing to its caller, until it is known whether there is an answer at all: a provider may tell of
+//! says nothing to its caller, until it is known whether there is an answer at all: a provider may report
 //! its failure with a success status.
 
 use std::time::Duration;
@@ -9,9 +9,9 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer_reader::{AnswerReader, Watch, is_compressed};
+use super::answer::Answer;
+use super::answer_reader::{Watch, is_compressed};
 use super::rate_limit_headers::complete_retry_after;
-use super::relay_head::Answer;
 use crate::accounting::request::AccountedRequest;
 use crate::llm::answer::AnswerContent;
 use crate::llm::format::Format;
@@ -28,7 +28,7 @@ const MAX_TIME: Duration = Duration::from_secs(10);
 
 /// What the beginning of an answer is.
 pub enum Prologue {
-    /// That of an answer, as far as can be told.
+    /// That of an answer, as far as is known.
     Answer,
     /// That of a failure, with this stable code.
     Failure(&'static str),
@@ -36,13 +36,13 @@ pub enum Prologue {
     BrokeOff(UpstreamError),
 }
 
-/// Reads until the model has written something, until a failure is told, or until the bounds of time and
+/// Reads until the model has written something, until a failure is reported, or until the bounds of time and
 /// size. What was read is put back; what a failed attempt has used is noted.
 pub async fn read_prologue(answer: &mut Answer, request: &mut AccountedRequest) -> Prologue {
     let (found, held) = take_prologue(answer).await;
     if !matches!(found, Prologue::Answer) {
         let Answer { response, operation, .. } = &*answer;
-        let mut watch = AnswerReader::of(answer).begin(response.status, &response.headers);
+        let mut watch = answer.reader().begin(response.status, &response.headers);
         held.iter().for_each(|chunk| watch.push(chunk.clone()));
         watch.note(operation.answer_format().is_some(), false, request);
     }
@@ -53,7 +53,7 @@ pub async fn read_prologue(answer: &mut Answer, request: &mut AccountedRequest) 
 /// The same, with what was read.
 pub async fn take_prologue(answer: &mut Answer) -> (Prologue, Vec<Bytes>) {
     answer.is_prologue_read = true;
-    let reader = AnswerReader::of(answer);
+    let reader = answer.reader();
     let mut watch = reader.begin(answer.response.status, &answer.response.headers);
     if matches!(watch, Watch::None | Watch::Unreadable) {
         return (Prologue::Answer, Vec::new());
@@ -124,7 +124,7 @@ async fn read_error(response: &mut UpstreamResponse) -> Vec<u8> {
     text
 }
 
-/// What the beginning is, if that can be told before the end.
+/// What the beginning is, if that is known before the end.
 fn decide(watch: &Watch) -> Option<Prologue> {
     let Watch::Stream(stream) = watch else { return None };
     match stream.observed().content {

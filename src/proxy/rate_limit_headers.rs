@@ -1,5 +1,5 @@
 //! A provider's rate limits in the headers that callers of another format read, and the time after which a
-//! request may be tried again, however a provider tells it.
+//! request may be tried again, however a provider says it.
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use crate::llm::format::Format;
 use crate::llm::provider_error::retry_delay;
 
-/// OpenAI's and Azure's, beside or in place of `Retry-After`.
+/// OpenAI's and Azure's, in addition to or in place of `Retry-After`.
 pub const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
 /// One limit: what is counted, and its headers in OpenAI's form and in Anthropic's, each the limit, what is

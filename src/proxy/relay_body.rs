@@ -75,7 +75,7 @@ pub struct RelayBody {
     pub _permit: ConcurrencyPermit,
 }
 
-/// The answer could not be relayed to its end; the connection is cut so that the caller can tell.
+/// The answer could not be relayed to its end; the connection is cut so that the caller notices.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream's answer broke off")]
 pub struct BrokenOff;
@@ -124,7 +124,7 @@ impl RelayBody {
             }
             Watch::Stream(answer) => {
                 let passed = answer.push(chunk);
-                // What comes after the mark may still tell the usage.
+                // What comes after the mark may still report the usage.
                 (passed, answer.is_over())
             }
         };
@@ -186,7 +186,7 @@ impl RelayBody {
         down
     }
 
-    /// What goes down now for these bytes of the caller's answer.
+    /// What the caller gets now for these bytes of the answer.
     fn restored(&mut self, bytes: Bytes) -> Option<Bytes> {
         let kind = self.kind();
         match &mut self.restorer {
@@ -212,7 +212,7 @@ impl RelayBody {
         self.restorer.as_ref().filter(|_| self.refused.is_none())?.refusal()
     }
 
-    /// Ends an answer that must not go on. Gives what the caller is told of it.
+    /// Ends an answer that must not go on. Returns what the caller gets to know of it.
     fn refuse(&mut self, refusal: Refusal) -> Option<Bytes> {
         self.upstream = None;
         let Refusal { message, policies } = refusal;
@@ -329,15 +329,15 @@ impl RelayBody {
         None
     }
 
-    /// Whether the caller was told that the answer can't be put into the caller's format. After an error that
-    /// the provider reports, the stream ends as it does without a conversion.
+    /// Whether it was reported to the caller that the answer can't be put into the caller's format. After an
+    /// error that the provider reports, the stream ends as it does without a conversion.
     fn has_failed_to_convert(&self) -> bool {
         let has_failed = self.converter.as_deref().is_some_and(AnswerConverter::has_failed);
         has_failed && !self.watch.reports_error() && self.refusal().is_none()
     }
 
-    /// Ends an answer that can't be converted, after `last`, which tells the caller. Nothing more is read of
-    /// it, since the provider charges for what it goes on to write.
+    /// Ends an answer that can't be converted, after `last`, which reports that to the caller. Nothing more
+    /// is read of it, since the provider charges for what it goes on to write.
     fn stop_converting(&mut self, last: Option<Bytes>) -> Option<Bytes> {
         self.upstream = None;
         let cause = "the answer can't be put into the caller's format".to_owned();
@@ -371,7 +371,7 @@ impl RelayBody {
         last
     }
 
-    /// The upstream's body broke off. Gives what the caller is told of it.
+    /// The upstream's body broke off. Returns what the caller gets to know of it.
     fn broken(&mut self, error: &UpstreamError) -> Option<Bytes> {
         self.upstream = None;
         let error_answer = ProxyError::from(error);

@@ -1,6 +1,5 @@
-//! The answer on its way down, up to its head: what is read of it first, and what becomes of its head.
+//! The answer's head: what is read of the answer before it, and what becomes of its headers.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
@@ -13,9 +12,9 @@ use futures_util::StreamExt;
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout_at};
 
+use super::answer::Answer;
 use super::answer_converter::{AnswerConverter, WholeAnswer, set_type};
-use super::answer_reader::{AnswerKind, AnswerReader, Watch, is_compressed};
-use super::concurrency::ConcurrencyPermit;
+use super::answer_reader::{AnswerKind, Watch, is_compressed};
 use super::context::RequestContext;
 use super::error::{GATEWAY_HEADER, ProxyError, SHOULD_RETRY};
 use super::headers::{content_length, copy_downstream};
@@ -26,15 +25,12 @@ use super::rate_limit_headers::{complete_retry_after, convert_rate_limits};
 use super::relay_body::{RelayBody, State};
 use super::restore::AnswerRestorer;
 use super::scanned_answer::ScannedAnswer;
-use super::shared_account::ResponseOwner;
 use crate::accounting::budget::Budget;
 use crate::crypto::SecretBytes;
 use crate::domain::ids::RequestId;
 use crate::llm::answer::{AnswerContent, StreamEnd};
-use crate::llm::convert::answer_conversion::Conversion;
 use crate::llm::convert::upstream_error::{BILLING, convert_error, convert_failure};
 use crate::llm::error::GatewayError;
-use crate::llm::format::{Format, Operation};
 use crate::telemetry::request_record::RequestOutcome;
 use crate::upstream::{UpstreamBody, UpstreamError, UpstreamResponse};
 
@@ -48,34 +44,7 @@ const SERVED_BY: HeaderName = HeaderName::from_static("x-tollgate-served-by");
 /// How often a request for a chain was sent.
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-tollgate-attempts");
 
-/// The upstream's answer, its body still to come, and what relaying it takes.
-pub struct Answer {
-    pub response: UpstreamResponse,
-    /// As which it is read.
-    pub operation: Operation,
-    /// The format of the caller's errors.
-    pub error_format: Format,
-    /// How it becomes the caller's, if it is not as it comes.
-    pub conversion: Option<Arc<Conversion>>,
-    /// The caller's fields that the upstream did not get.
-    pub dropped: Option<HeaderValue>,
-    /// The caller asked for a stream.
-    pub is_stream_expected: bool,
-    /// Usage was asked for by the gateway alone, so the event is not the caller's.
-    pub withhold_usage: bool,
-    /// It was looked at whether the answer begins with a failure.
-    pub is_prologue_read: bool,
-    /// What must not reach the caller.
-    pub secrets: Vec<SecretBytes>,
-    /// The place among the upstream's requests.
-    pub permit: ConcurrencyPermit,
-    /// Who notes whose response it is.
-    pub response_owner: Option<Box<ResponseOwner>>,
-    /// Which target of a chain it is of.
-    pub served_by: Option<String>,
-}
-
-/// What of an answer is read before its head goes down.
+/// What of an answer is read before its head is passed on.
 pub enum ReadAhead {
     /// Nothing.
     Head,
@@ -94,7 +63,7 @@ pub async fn begin(
     memory: &Budget,
     context: &mut RequestContext,
 ) -> ReadAhead {
-    let reader = AnswerReader::of(answer);
+    let reader = answer.reader();
     let UpstreamResponse { status, headers, body, .. } = &mut answer.response;
     context.request.answered(status.as_u16());
     if answer.conversion.is_none() && has_no_body(*status, content_length(headers)) {
@@ -132,7 +101,7 @@ pub async fn begin(
 /// The answer to the caller.
 pub enum Relayed {
     Begun(HttpResponse),
-    /// What goes down first is not known yet, and may have to be refused.
+    /// What the caller gets first is not known yet, and may have to be refused.
     Scanning(Box<ScannedAnswer>),
 }
 
@@ -143,7 +112,7 @@ pub fn relay(
     (memory, now): (&Budget, DateTime<Utc>),
     mut context: RequestContext,
 ) -> Relayed {
-    let reader = AnswerReader::of(&answer);
+    let reader = answer.reader();
     let Answer { response, operation, secrets, permit, response_owner, served_by, .. } = answer;
     let UpstreamResponse { status: upstream_status, headers, body, .. } = response;
     let mut status = upstream_status;
@@ -155,7 +124,7 @@ pub fn relay(
         context.stream_begins();
     }
     let length = content_length(&headers).filter(|_| !is_stream);
-    // What goes down of a stream may be an event shorter than what came.
+    // What the caller gets of a stream may be an event shorter than what came.
     let may_shrink = matches!(watch, Watch::Undecided(_));
     let mut size = length.filter(|_| !may_shrink).map_or(BodySize::Stream, BodySize::Sized);
     let mut first = None;

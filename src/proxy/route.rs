@@ -21,7 +21,7 @@ use crate::providers::built_in::provider_of_segment;
 use crate::providers::cloud::credential_sets;
 use cloud::CloudPath;
 
-/// The beginnings of the data plane's paths, beside the names of built-in providers and
+/// The beginnings of the data plane's paths, besides the names of built-in providers and
 /// [`model_list::PATH`](super::model_list::PATH).
 pub const SCOPES: [&str; 6] =
     ["providers", "models", "routes", "v1/chat", "v1/messages", "v1/responses"];
@@ -58,7 +58,7 @@ pub enum UpstreamName {
     Provider(Provider),
     /// The route's name, percent-decoded: a policy with chains.
     Route(String),
-    /// The model that the body names tells it.
+    /// The model that the body names determines it.
     OfModel,
 }
 

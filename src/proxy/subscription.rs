@@ -1,5 +1,5 @@
 //! Callers who pay Anthropic themselves: where an organization allows it, the bearer of their own
-//! subscription goes up in place of the stored key, and nowhere else. Their key of the gateway stands in
+//! subscription is sent in place of the stored key, and nowhere else. Their key of the gateway is sent in
 //! `X-Api-Key`.
 
 use std::fmt;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
-use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use smallvec::SmallVec;
 
 use super::DataPlane;
@@ -17,16 +17,17 @@ use super::conversion::{Conversions, Converted};
 use super::error::ProxyError;
 use super::guard::GuardedBody;
 use super::headers::upstream_headers;
+use super::path_segment::path_segment;
 use super::read::CallerBody;
 use super::route::ProxyRoute;
 use super::unmetered::endpoint_for;
-use crate::accounting::engine::TargetFacts;
+use crate::accounting::target_facts::TargetFacts;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::model_configuration::StreamUsage;
 use crate::domain::provider::{UpstreamApi, UpstreamId};
 use crate::json::object::{BodyEdits, BodyError, BodyPieces};
 use crate::llm::convert::answer_conversion::Conversion;
-use crate::llm::convert::{AnswerContext, ToolNames};
+use crate::llm::convert::{AnswerContext, BEDROCK_MESSAGES, ToolNames};
 use crate::llm::format::{Format, Operation};
 use crate::llm::gemini::with_model;
 use crate::llm::limits::{Bound, Metering};
@@ -34,15 +35,8 @@ use crate::providers::native::bedrock_betas;
 use crate::providers::quirks;
 use crate::upstream::{BaseUrl, RequestBody, UpstreamRequest, UpstreamTimeouts};
 
-/// What stays as it is in a segment of a path (RFC 3986, section 3.3). Names on Vertex have an `@`.
-pub const SEGMENT: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@');
-
 /// Which messages a body on Vertex holds, where the header of Anthropic's own API is not read.
 const VERTEX_MESSAGES: &str = "vertex-2023-10-16";
-
-/// The same for a body on Bedrock (AWS, "Anthropic Claude Messages API").
-pub const BEDROCK_MESSAGES: &str = "bedrock-2023-05-31";
 
 /// Makes a stream of Gemini's server-sent events in place of one array.
 const EVENTS_QUERY: &str = "alt=sse";
@@ -154,7 +148,7 @@ impl<'r> Target<'r> {
         }
         let mut edits = json.edit();
         let is_replaced = upstream.model.is_some() || candidates.formats != FormatChoice::Callers;
-        let encoded = || utf8_percent_encode(model.sent_name(), SEGMENT).to_string();
+        let encoded = || path_segment(model.sent_name()).to_string();
         let is_stream_expected = operation.asks_for_stream(edits.get("stream"));
         let api = upstream.provider.api();
         let mut own_operation = operation.at(api, encoded, is_stream_expected);
@@ -347,7 +341,7 @@ fn fit_body(
         (Operation::Deployment { .. }, Operation::Generate(_)) => {
             edits.set_str("model", model.sent_name());
         }
-        // It may stand there, too.
+        // It may be there, too.
         (Operation::Deployment { .. }, _) if edits.get("model").is_none() => {}
         (Operation::Deployment { .. }, _) => edits.set_str("model", model.sent_name()),
         _ if is_replaced && !asked.has_model_in_path() => edits.set_str("model", model.sent_name()),

@@ -151,7 +151,7 @@ impl BaseUrl {
         Self { text, path, ..self.clone() }
     }
 
-    /// The host as it stands in the URL: a name, an IPv4 address or an IPv6 address in brackets.
+    /// The host as the URL has it: a name, an IPv4 address or an IPv6 address in brackets.
     pub fn host(&self) -> String {
         self.host.to_string()
     }
@@ -257,7 +257,7 @@ pub struct RequestTarget {
 }
 
 impl RequestTarget {
-    /// Path and query, as they stand in the request line.
+    /// Path and query, as the request line has them.
     pub fn path_and_query(&self) -> &str {
         &self.path_and_query
     }

@@ -1,4 +1,4 @@
-//! The URL of one endpoint that is called as it stands, such as a token endpoint.
+//! The URL of one endpoint that is called without any change, such as a token endpoint.
 
 use super::base_url::{BaseUrl, BaseUrlError, RequestTarget};
 use super::egress::{EgressRefusal, EgressRules};
@@ -33,7 +33,7 @@ impl EndpointUrl {
         &self.text
     }
 
-    /// The host as it stands in the URL.
+    /// The host as the URL has it.
     pub fn host(&self) -> String {
         self.base.host()
     }

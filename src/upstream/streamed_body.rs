@@ -1,4 +1,4 @@
-//! A request's body that goes up as it arrives, and how that can fail.
+//! A request's body that is sent on as it arrives, and how that can fail.
 
 use std::cell::Cell;
 use std::pin::Pin;

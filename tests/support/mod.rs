@@ -34,6 +34,7 @@ pub(crate) mod runner;
 pub(crate) mod script;
 pub(crate) mod secrets;
 pub(crate) mod server_process;
+pub(crate) mod source_tree;
 pub(crate) mod sql;
 pub(crate) mod strict;
 pub(crate) mod token_endpoint;

@@ -1,7 +1,7 @@
 //! The journal: what has begun and how it ended, written on this machine before anything depends on it.
 //!
 //! A directory of append-only segments. A record ([`record`]) is appended by one write(2) under a
-//! short lock; a thread calls fdatasync(2) at most every [`SYNC_EVERY`] (`sync`). Records stand in the
+//! short lock; a thread calls fdatasync(2) at most every [`SYNC_EVERY`] (`sync`). Records are in the
 //! order in which things happened: an attempt's end never before its start. What has ended is handed
 //! over in memory to [`super::ledger`], which removes segments once the database has their attempts.
 //! Files are read at recovery, and where more has ended than there is room for in memory.
@@ -288,7 +288,7 @@ impl Journal {
         self.writer().forget_entries(number);
     }
 
-    /// Removes segments that nothing needs any more. Of those that fail, the first one is told; they
+    /// Removes segments that nothing needs any more. The first failure is reported; the segments that fail
     /// can be removed again.
     pub(super) fn remove(&self, segments: &[u64]) -> io::Result<()> {
         segment::remove(&self.options.directory, segments, |number| {
@@ -297,7 +297,7 @@ impl Journal {
         })
     }
 
-    /// Looks whether there is room again, and tells readiness. `settled`: every end is in a file or in
+    /// Looks whether there is room again, and updates readiness. `settled`: every end is in a file or in
     /// the database.
     pub(super) fn recover_room(&self, settled: bool) {
         if self.disk_full.load(Ordering::Relaxed) && settled {

@@ -1,5 +1,5 @@
 //! One record in its binary form: a mark, the payload's length and CRC32, and the payload: which kind
-//! of record it is, and its fields in a fixed order. A new field stands at the end, and is absent in
+//! of record it is, and its fields in a fixed order. A new field comes at the end, and is absent in
 //! the records of earlier versions; any other change of the layout gets a new kind.
 //!
 //! Numbers are LEB128 varints, ids 16 bytes, texts their length and UTF-8. The mark never occurs in
@@ -76,7 +76,7 @@ fn encode(kind: u8, buffer: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
-/// What stands at the beginning of some bytes.
+/// What some bytes begin with.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Decoded {
     /// A record of so many bytes.
@@ -126,7 +126,7 @@ fn put_start(start: &AttemptStart, out: &mut Vec<u8>) {
         start.request_id.uuid(),
         start.organization_id.uuid(),
         start.workspace_id.uuid(),
-        // Of a built-in provider the name is enough.
+        // The name is enough for a built-in provider.
         start.upstream.configuration_id().map_or(Uuid::nil(), ConfigurationId::uuid),
     ];
     ids.iter().for_each(|id| out.extend_from_slice(id.as_bytes()));

@@ -21,7 +21,7 @@ impl Reserve {
         self.directory.join("reserve")
     }
 
-    /// Writes the file again, beside the old one if there is one: so this fails unless there is room for
+    /// Writes the file again, next to the old one if there is one: so this fails unless there is room for
     /// as much again.
     pub(super) fn fill(&mut self) -> io::Result<()> {
         let new = self.directory.join("reserve.new");

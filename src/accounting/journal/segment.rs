@@ -49,7 +49,7 @@ pub fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Removes segments, and tells of each whose file is gone. Those after one that can't be removed stay.
+/// Removes segments, and reports each whose file is gone. Those after one that can't be removed stay.
 pub(in crate::accounting) fn remove(
     directory: &Path,
     segments: &[u64],

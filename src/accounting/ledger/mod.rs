@@ -10,6 +10,7 @@ mod counts;
 mod drain_batch;
 mod reader;
 pub mod recover;
+mod recovered;
 mod rejected;
 pub mod retention;
 mod row;
@@ -29,7 +30,7 @@ use crate::db::{Database, DbError};
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
 use counts::Counts;
-pub use recover::Recovered;
+pub use recovered::Recovered;
 pub use rejected::NAME as REJECTED;
 
 /// Why the ledger can't be opened or flushed.

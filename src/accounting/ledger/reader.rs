@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::commit::{MAX_ROWS, RowWriter};
 use super::counts::Counts;
-use super::recover::Recovered;
+use super::recovered::Recovered;
 use super::{LedgerError, rejected};
 use crate::accounting::journal::Finished;
 use crate::accounting::journal::record::Record;

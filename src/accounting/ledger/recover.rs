@@ -4,17 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
-
 use super::LedgerError;
 use super::counts::Counts;
 use super::reader::Reader;
+use super::recovered::Recovered;
 use crate::accounting::journal::lock::DirectoryLock;
 use crate::accounting::journal::segment;
-use crate::accounting::record::{AttemptOutcome, LedgerEntry};
 use crate::db::{Database, DbError};
-use crate::domain::ids::{AttemptId, OrganizationId, RequestId};
-use crate::domain::money::NanoUsd;
 
 /// How long to wait for a database that takes nothing, since it last took something: a start that
 /// fails has to read all of the journal again.
@@ -23,37 +19,6 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 /// How long after a failure the next attempt is made.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// An attempt that was in the journal at start, and has its row now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recovered {
-    pub organization_id: OrganizationId,
-    pub request_id: RequestId,
-    pub id: AttemptId,
-    pub admitted_at: DateTime<Utc>,
-    /// [`AttemptOutcome::Lost`] if the process ended before the attempt did.
-    pub outcome: AttemptOutcome,
-    /// What it is charged, or its list price if the caller's own subscription paid; none without a price.
-    pub cost: Option<NanoUsd>,
-    /// Input and output tokens.
-    pub tokens: i64,
-}
-
-impl Recovered {
-    pub(super) fn of(entry: &LedgerEntry) -> Self {
-        let usage = &entry.end.usage;
-        let tokens = usage.input.unwrap_or(0).saturating_add(usage.output.unwrap_or(0));
-        Self {
-            organization_id: entry.start.organization_id,
-            request_id: entry.start.request_id,
-            id: entry.start.id,
-            admitted_at: entry.start.admitted_at,
-            outcome: entry.end.outcome,
-            cost: entry.end.list_cost.or(entry.end.cost),
-            tokens: i64::try_from(tokens).unwrap_or(i64::MAX),
-        }
-    }
-}
-
 /// What was recovered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovery {
@@ -61,7 +26,7 @@ pub struct Recovery {
     pub rows: u64,
     /// Those among them of attempts whose end is not known.
     pub lost: u64,
-    /// Rows that the database refused for good; the file `rejected` beside the journal has them.
+    /// Rows that the database refused for good; the file `rejected` in the journal's folder has them.
     pub rejected: u64,
     /// Records that could not be read.
     pub damaged: u64,
@@ -100,7 +65,7 @@ pub(super) async fn recover(
     Ok(Recovery { rows, lost, rejected, damaged, next_segment })
 }
 
-/// Drains the journal of a process that will not come back, and tells of every attempt that has its
+/// Drains the journal of a process that will not come back, and reports every attempt that has its
 /// row. Refuses while a process uses it.
 pub async fn drain_journal(
     directory: &Path,

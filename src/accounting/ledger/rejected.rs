@@ -1,4 +1,4 @@
-//! What can't be in the ledger: kept in a file beside the journal, for a person to look at.
+//! What can't be in the ledger: kept in a file in the journal's folder, for a person to look at.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom, Write};

@@ -4,6 +4,7 @@ use chrono::DateTime;
 use serde::Serialize;
 
 use crate::accounting::record::LedgerEntry;
+use crate::db::CallerKey;
 use crate::db::ledger::{LedgerRow, NewLedgerRow};
 use crate::domain::ids::PolicyId;
 
@@ -13,7 +14,7 @@ struct Policies<'a> {
     violated: &'a [PolicyId],
 }
 
-/// The most bytes of texts that stand in one entry of an index, of which PostgreSQL takes 2,704. As
+/// The most bytes of texts in one entry of an index, of which PostgreSQL takes 2,704. As
 /// many as a model's name may have, and more than the others are let in with.
 const MOST_MODEL: usize = 1_024;
 const MOST_KEY: usize = 256;
@@ -34,8 +35,7 @@ pub(super) fn row_of(entry: &LedgerEntry) -> NewLedgerRow {
         workspace_id: start.workspace_id,
         request_id: start.request_id,
         attempt: i64::from(start.attempt),
-        // The column takes no null: the nil id stands for a request without an API key.
-        api_key_id: start.api_key_id.unwrap_or_else(|| uuid::Uuid::nil().into()),
+        api_key_id: CallerKey(start.api_key_id),
         user_id: start.user_id,
         configuration_id: start.upstream,
         configuration: clean(&start.configuration),

@@ -1,16 +1,19 @@
-//! Rows that the database can't take at the moment.
+//! Rows that the database can't take at the moment, and rows of callers without an API key.
 
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
+use chrono::TimeDelta;
+
 use super::*;
 use crate::accounting::record::{AttemptOutcome, UsageSource};
-use crate::db::Location;
-use crate::domain::content_finding::ContentFindings;
+use crate::db::gateway_policies::sum_spend_by_subject;
+use crate::db::requests::list_attempts;
+use crate::db::{Conn, Location};
 use crate::domain::ids::ConfigurationId;
 use crate::domain::money::NanoUsd;
-use crate::domain::tokens::TokenUsage;
+use crate::domain::scope::WorkspaceScope;
 
 fn start(clock: &Clock) -> AttemptStart {
     AttemptStart {
@@ -37,20 +40,10 @@ fn start(clock: &Clock) -> AttemptStart {
 
 fn end(start: &AttemptStart) -> AttemptEnd {
     AttemptEnd {
-        id: start.id,
-        outcome: AttemptOutcome::Completed,
         status: Some(200),
-        code: None,
-        model_used: None,
-        usage: TokenUsage::default(),
         usage_source: UsageSource::Provider,
         cost: Some(NanoUsd::from_nanos(7)),
-        list_cost: None,
-        price_version: None,
-        first_byte_ms: None,
-        duration_ms: None,
-        violated: Vec::new(),
-        findings: ContentFindings::default(),
+        ..AttemptEnd::without_usage(start.id, AttemptOutcome::Completed)
     }
 }
 
@@ -81,6 +74,40 @@ async fn open(directory: &std::path::Path) -> (Ledger, Metrics) {
 
 fn run<T>(test: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+}
+
+#[test]
+fn callers_need_no_api_key() {
+    let directory = tempfile::tempdir().unwrap();
+    run(async {
+        let (ledger, _) = open(directory.path()).await;
+        let clock = Clock::default();
+        let mut keys = [None, Some(clock.new_id())];
+        let without = AttemptStart { api_key_id: None, ..start(&clock) };
+        let with = AttemptStart { id: clock.new_id(), api_key_id: keys[1], ..without.clone() };
+        for start in [&without, &with] {
+            ledger.start(start.clone()).unwrap();
+            ledger.end(end(start));
+        }
+        ledger.flush().await.unwrap();
+        let AttemptStart { organization_id, workspace_id, request_id, admitted_at, .. } = without;
+        let scope = WorkspaceScope { organization_id, workspace_id };
+        let days = [-2, 2].map(|days| (admitted_at + TimeDelta::days(days)).naive_utc());
+        let database = database(directory.path()).await;
+        let read = database.read(async move |conn: &mut Conn| {
+            let rows = list_attempts(conn, scope, request_id).await?;
+            let sums = sum_spend_by_subject(conn, organization_id, days.into()).await?;
+            Ok::<_, DbError>((rows, sums.unwrap_or_default()))
+        });
+        let (rows, sums) = read.await.unwrap();
+        let mut of_rows: Vec<_> = rows.iter().map(|row| row.api_key_id.0).collect();
+        let mut of_sums: Vec<_> = sums.iter().map(|sum| sum.api_key_id).collect();
+        for found in [&mut of_rows[..], &mut of_sums[..], &mut keys[..]] {
+            found.sort_unstable();
+        }
+        assert_eq!((&of_rows[..], &of_sums[..]), (&keys[..], &keys[..]));
+        ledger.close().await.unwrap();
+    });
 }
 
 /// Runs itself once more in a process whose files can't grow beyond a megabyte, as on a full disk.

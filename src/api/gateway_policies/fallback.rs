@@ -1,7 +1,6 @@
 //! What only fallback chains have to be checked for.
 
 use super::GatewayPolicyFields;
-use crate::accounting::catalogue::Catalogue;
 use crate::api::error::ApiError;
 use crate::db::gateway_policies::{GatewayPolicyRow, MAX_POLICIES, list_gateway_policies};
 use crate::db::model_configurations::{find_model_configuration, find_model_configuration_named};
@@ -10,6 +9,7 @@ use crate::db::{Conn, DbError, Page};
 use crate::domain::ids::{OrganizationId, PolicyId};
 use crate::domain::policy::fallback::{Candidate, ModelFallback, RouteConfig, Selector, fields_of};
 use crate::domain::policy::{Audience, InvalidField, Matchers, PolicyConfig, PolicyType};
+use crate::domain::pricing::catalogue::Catalogue;
 use crate::domain::scope::WorkspaceScope;
 
 /// A chain is for the callers of one workspace; that of an alias may be for some of them only.

@@ -128,7 +128,9 @@ impl SubjectSpends {
         if let Some(user_id) = group.user_id {
             self.by_user.entry(user_id).or_default().push(index);
         }
-        self.by_key.entry(group.api_key_id).or_default().push(index);
+        if let Some(api_key_id) = group.api_key_id {
+            self.by_key.entry(api_key_id).or_default().push(index);
+        }
         self.all.push(group);
     }
 
@@ -148,7 +150,7 @@ impl SubjectSpends {
                 organization_id,
                 workspace_id: group.workspace_id,
                 user_id: group.user_id,
-                api_key_id: Some(group.api_key_id),
+                api_key_id: group.api_key_id,
                 metadata: &none,
             };
             let paid = if *with_subscriptions { group.subscription_cost } else { NanoUsd::ZERO };

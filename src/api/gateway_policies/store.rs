@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{GatewayPolicy, GatewayPolicyFields, WHAT, fallback, fields_of, guard};
+use super::{GatewayPolicy, GatewayPolicyFields, WHAT, fallback, fields_of, guard_config};
 use crate::api::body::MergePatch;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::shared::{as_json, check_description};
@@ -60,7 +60,7 @@ pub(super) fn check(
                 if let Err(wrong) = fallback::check_audience(&config, &audience) {
                     return Err(ApiError::Invalid(vec![field_error(wrong)]));
                 }
-                guard::check_config(&config, has_recognizer).map_err(ApiError::Invalid)?;
+                guard_config::check_config(&config, has_recognizer).map_err(ApiError::Invalid)?;
             }
             let matchers_key = match fields.policy_type.family() {
                 PolicyFamily::Fallback => fallback::matchers_key(&fields),
@@ -89,7 +89,7 @@ pub(super) async fn put(
     let present =
         find_gateway_policy_for(conn, organization_id, family, &checked.matchers_key).await?;
     let own = present.as_ref().map(|present| present.id);
-    guard::check_patterns(conn, organization_id, own, &checked.fields).await?;
+    guard_config::check_patterns(conn, organization_id, own, &checked.fields).await?;
     match present {
         Some(present) if family == PolicyFamily::Fallback => return Err(name_is_taken(&present)),
         Some(present) => return change(conn, actor, present, checked).await,
@@ -166,7 +166,7 @@ pub(super) async fn patch(
     let own = Some(present.id);
     fallback::check_targets(conn, organization_id, own, (&checked.fields, &checked.audience))
         .await?;
-    guard::check_patterns(conn, organization_id, own, &checked.fields).await?;
+    guard_config::check_patterns(conn, organization_id, own, &checked.fields).await?;
     if present.policy_type.family() == PolicyFamily::Fallback {
         check_subjects_exist(conn, organization_id, &checked.audience).await?;
     }

@@ -1,6 +1,6 @@
 //! `POST .../{configuration_id}/check`: does the upstream answer, with the real credential?
 //!
-//! Of the upstream's answer only the status is shown: its body may quote the key, and a base URL must
+//! Only the status of the upstream's answer is shown: its body may quote the key, and a base URL must
 //! not become a way to read internal services.
 
 mod advice;
@@ -24,13 +24,13 @@ use super::super::body::OptionalJson;
 use super::super::error::ApiError;
 use super::validate::{is_model, wrong_model};
 use super::{Management, WHAT, current};
-use crate::accounting::prices::without_date;
 use crate::credentials::{self, Opened};
 use crate::db::Conn;
 use crate::directory::upstream_entry::{Address, UpstreamEntry, UpstreamModel};
 use crate::domain::headers::{ANTHROPIC_VERSION, USUAL_ANTHROPIC_VERSION};
 use crate::domain::metadata::Metadata;
 use crate::domain::policy::Subject;
+use crate::domain::pricing::model_names::without_date;
 use crate::domain::provider::UpstreamApi;
 use crate::telemetry::request_ids::RequestIds;
 use crate::upstream::{
@@ -119,7 +119,7 @@ pub(super) async fn check_model_configuration(
     let row =
         plane.database.read(async move |conn: &mut Conn| current(conn, scope, &id).await).await?;
     let directory = &plane.directory;
-    let entry = directory.find_configuration(scope, row.name.as_str()).await?;
+    let entry = directory.find_configuration(scope, row.columns.name.as_str()).await?;
     let entry = entry.ok_or(ApiError::NotFound(WHAT))?;
     let model = model_to_check(&entry, body.0.model.as_deref())?;
     let policies = directory.find_policies(scope.organization_id).await?;

@@ -14,7 +14,7 @@ use crate::auth::{Principal, Scope};
 use crate::crypto::KeyringHandle;
 use crate::db::Conn;
 use crate::db::model_configurations::{
-    ModelConfigurationChanges, ModelConfigurationRow, find_model_configuration_named,
+    ModelConfigurationColumns, ModelConfigurationRow, find_model_configuration_named,
     update_used_secrets,
 };
 use crate::db::secrets::{SecretRow, list_secrets_named, list_secrets_of_configuration};
@@ -132,13 +132,13 @@ pub(super) async fn use_secrets(
     Ok(update_used_secrets(conn, scope, id, &wanted).await?)
 }
 
-/// The fields as the changes of a row.
-pub(super) fn changes(
+/// The fields as columns of a row.
+pub(super) fn columns(
     fields: ModelConfigurationFields,
     actor: &Actor,
-) -> Result<ModelConfigurationChanges, ApiError> {
+) -> Result<ModelConfigurationColumns, ApiError> {
     let auth = fields.placement().to_string();
-    Ok(ModelConfigurationChanges {
+    Ok(ModelConfigurationColumns {
         name: fields.name,
         description: fields.description,
         provider: fields.provider.as_str().to_owned(),
@@ -168,32 +168,13 @@ pub(super) fn new_row(
     fields: ModelConfigurationFields,
     actor: &Actor,
 ) -> Result<ModelConfigurationRow, ApiError> {
-    let all = changes(fields, actor)?;
+    let columns = columns(fields, actor)?;
     Ok(ModelConfigurationRow {
         id: actor.clock.new_id(),
         organization_id: scope.organization_id,
         workspace_id: scope.workspace_id,
-        name: all.name,
-        description: all.description,
-        provider: all.provider,
-        base_url: all.base_url,
-        model: all.model,
-        api_key_name: all.api_key_name,
-        auth: all.auth,
-        extra_headers: all.extra_headers,
-        forward_headers: all.forward_headers,
-        default_parameters: all.default_parameters,
-        stream_usage: all.stream_usage,
-        timeouts: all.timeouts,
-        max_concurrent_requests: all.max_concurrent_requests,
-        enabled: all.enabled,
-        created_at: all.updated_at,
-        updated_at: all.updated_at,
+        created_at: columns.updated_at,
+        columns,
         deleted_at: None,
-        price: all.price,
-        context_window: all.context_window,
-        max_output_tokens: all.max_output_tokens,
-        oauth: all.oauth,
-        strict_conversion: all.strict_conversion,
     })
 }

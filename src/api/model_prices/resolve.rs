@@ -4,8 +4,6 @@ use actix_web::web;
 use serde::{Deserialize, Serialize};
 
 use super::validate::is_model;
-use crate::accounting::catalogue::Catalogue;
-use crate::accounting::prices::{Matched, NameMatch, PriceOrigin, Resolution, resolve};
 use crate::api::Management;
 use crate::api::access::{InOrganization, OrganizationRead};
 use crate::api::error::{ApiError, FieldError};
@@ -13,6 +11,9 @@ use crate::api::query::Query;
 use crate::db::Conn;
 use crate::directory::upstream_entry::price_list;
 use crate::domain::pricing::Price;
+use crate::domain::pricing::catalogue::Catalogue;
+use crate::domain::pricing::model_names::NameMatch;
+use crate::domain::pricing::resolve::{Matched, PriceOrigin, Resolution, resolve};
 
 /// The query for the price of a model.
 #[derive(Clone, Debug, Deserialize, utoipa::IntoParams)]

@@ -240,7 +240,7 @@ fn path_parameters(path: &str) -> Vec<Value> {
     names.map(described).collect()
 }
 
-/// Makes one object of each schema that is all of several, wherever it stands. A flattened request
+/// Makes one object of each schema that is all of several, at any level. A flattened request
 /// type refuses unknown fields, and as one part of a whole would refuse the other parts.
 pub(super) fn merge_flattened(document: &mut Value) {
     let schemas = document["components"]["schemas"].clone();

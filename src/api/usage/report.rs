@@ -47,7 +47,7 @@ pub(super) struct UsageItem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, required = false)]
     pub(super) user_name: Group,
-    /// If grouped by `api_key`.
+    /// If grouped by `api_key`; null for callers without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = Uuid, required = false)]
     pub(super) api_key_id: Group,

@@ -6,6 +6,7 @@ use diesel::sql_types::{BigInt, Text};
 
 use super::{Conn, DbError, OrganizationId};
 use crate::db::sql::{MAX_LISTED, Sql};
+use crate::db::types::CallerKey;
 use crate::db::usage::RollupRange;
 use crate::domain::ids::{ApiKeyId, UserId, WorkspaceId};
 use crate::domain::money::NanoUsd;
@@ -13,12 +14,12 @@ use crate::domain::money::NanoUsd;
 /// The most groups of a result.
 const MAX_GROUPS: usize = 100_000;
 
-/// The cost of one API key's requests.
+/// The cost of the requests with one API key, or of those of a user without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubjectSpend {
     pub workspace_id: WorkspaceId,
     pub user_id: Option<UserId>,
-    pub api_key_id: ApiKeyId,
+    pub api_key_id: Option<ApiKeyId>,
     pub cost: NanoUsd,
     /// The list price of what the callers' own subscriptions paid.
     pub subscription_cost: NanoUsd,
@@ -31,7 +32,7 @@ struct SpendRow {
     #[diesel(sql_type = Text)]
     user_id: String,
     #[diesel(sql_type = Text)]
-    api_key_id: ApiKeyId,
+    api_key_id: CallerKey,
     #[diesel(sql_type = Text)]
     value: String,
     #[diesel(sql_type = BigInt)]
@@ -45,7 +46,7 @@ impl From<SpendRow> for SubjectSpend {
         Self {
             workspace_id: row.workspace_id,
             user_id: row.user_id.parse().ok(),
-            api_key_id: row.api_key_id,
+            api_key_id: row.api_key_id.0,
             cost: NanoUsd::from_nanos(row.cost),
             subscription_cost: NanoUsd::from_nanos(row.subscription_cost),
         }

@@ -25,7 +25,7 @@ const BEFORE: &str = "INSERT OR FAIL INTO ledger (id, organization_id, workspace
                       metadata, client_request_id, admitted_at, list_cost, guard_findings) VALUES ";
 const AFTER: &str = " ON CONFLICT (id) DO NOTHING";
 
-/// Writes the rows that are not there yet, and tells which were. After an error the transaction has to be
+/// Writes the rows that are not there yet, and returns which were. After an error the transaction has to be
 /// rolled back.
 pub(super) fn insert_rows(
     conn: &mut SqliteConnection,
@@ -177,8 +177,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::{LedgerRow, NewLedgerRow, ROWS_A_STATEMENT, insert_rows};
-    use crate::db::migrate;
     use crate::db::schema::ledger;
+    use crate::db::{CallerKey, migrate};
     use crate::domain::provider::UpstreamId;
     use crate::domain::tokens::TokenUsage;
 
@@ -190,7 +190,7 @@ mod tests {
             workspace_id: Uuid::from_u128(102).into(),
             request_id: Uuid::from_u128(103).into(),
             attempt: 1,
-            api_key_id: Uuid::from_u128(104).into(),
+            api_key_id: CallerKey(Some(Uuid::from_u128(104).into())),
             user_id: Some(Uuid::from_u128(105).into()),
             configuration_id: UpstreamId::Configuration(Uuid::from_u128(106).into()),
             configuration: text("configuration"),

@@ -16,7 +16,6 @@ use super::super::schema::usage_metadata_keys;
 use super::super::sql::Sql;
 use super::super::{Conn, DbError};
 use super::NewLedgerRow;
-use super::sums::hour_of;
 use crate::domain::ids::OrganizationId;
 
 /// Keys with their own sums for each organization and hour; rows with further ones are summed under
@@ -88,7 +87,7 @@ impl<'r> MetadataGroups<'r> {
     ) -> Result<Self, DbError> {
         let mut asked: BTreeMap<Hour, BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
         for new in rows.iter().filter(|new| !new.metadata.is_empty()) {
-            let keys = asked.entry((new.row.organization_id, hour_of(&new.row))).or_default();
+            let keys = asked.entry((new.row.organization_id, new.row.hour())).or_default();
             for (key, value) in &new.metadata {
                 keys.entry(key).or_default().insert(value);
             }

@@ -12,9 +12,10 @@ use diesel::serialize::ToSql;
 use diesel::sql_types::{BigInt, HasSqlType, Text, Timestamp};
 use diesel_async::RunQueryDsl;
 
+use super::super::types::CallerKey;
 use super::super::usage::Period;
 use super::super::{Conn, DbError};
-use crate::domain::ids::{ApiKeyId, OrganizationId, WorkspaceId};
+use crate::domain::ids::{OrganizationId, WorkspaceId};
 use crate::domain::provider::UpstreamId;
 use crate::domain::tokens::{KINDS, TokenTotals};
 
@@ -36,7 +37,7 @@ pub(super) struct RollupKey {
     pub(super) metadata_value: String,
     pub(super) workspace_id: WorkspaceId,
     pub(super) user_id: String,
-    pub(super) api_key_id: ApiKeyId,
+    pub(super) api_key_id: CallerKey,
     pub(super) configuration_id: UpstreamId,
     pub(super) model: String,
 }
@@ -117,7 +118,7 @@ pub(super) async fn add(conn: &mut Conn, mut rollups: Rollups) -> Result<(), DbE
     Ok(())
 }
 
-/// What stands before and after the rows of the statement.
+/// What comes before and after the rows of the statement.
 static STATEMENT: LazyLock<[String; 2]> = LazyLock::new(|| {
     const KEY: &str = "organization_id, period, metadata_key, starts_at, metadata_value, \
                        workspace_id, user_id, api_key_id, configuration_id, model";
@@ -150,7 +151,7 @@ where
     String: ToSql<Text, DB>,
     str: ToSql<Text, DB>,
     WorkspaceId: ToSql<Text, DB>,
-    ApiKeyId: ToSql<Text, DB>,
+    CallerKey: ToSql<Text, DB>,
     UpstreamId: ToSql<Text, DB>,
     i64: ToSql<BigInt, DB>,
 {
@@ -213,8 +214,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::{AddRollups, MAX_SUM, Period, RollupKey, Sums};
-    use crate::db::migrate;
     use crate::db::schema::usage_rollups;
+    use crate::db::{CallerKey, migrate};
     use crate::domain::provider::UpstreamId;
 
     #[test]
@@ -238,7 +239,7 @@ mod tests {
                 metadata_value: String::new(),
                 workspace_id: id.into(),
                 user_id: String::new(),
-                api_key_id: id.into(),
+                api_key_id: CallerKey::default(),
                 configuration_id: UpstreamId::Configuration(id.into()),
                 model: model.to_owned(),
             };

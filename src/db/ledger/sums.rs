@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{NaiveDateTime, Timelike};
+use chrono::NaiveDateTime;
 
+use super::super::types::CallerKey;
 use super::super::usage::{OTHER_KEYS, Period};
 use super::super::{Conn, DbError};
 use super::metadata_groups::{MetadataGroup, MetadataGroups};
 use super::rollups::{self, MAX_SUM, RollupKey, Sums};
 use super::{LedgerRow, NewLedgerRow};
-use crate::domain::ids::{ApiKeyId, OrganizationId, UserId, WorkspaceId};
+use crate::domain::ids::{OrganizationId, UserId, WorkspaceId};
 use crate::domain::provider::UpstreamId;
 
 impl Sums {
@@ -34,12 +35,6 @@ impl Sums {
     }
 }
 
-/// The hour that a row belongs to.
-pub(super) fn hour_of(row: &LedgerRow) -> NaiveDateTime {
-    let hour = row.admitted_at.with_minute(0).and_then(|at| at.with_second(0));
-    hour.and_then(|at| at.with_nanosecond(0)).unwrap_or(row.admitted_at)
-}
-
 /// Adds what rows count for that were just inserted.
 pub(super) async fn add(conn: &mut Conn, rows: &[NewLedgerRow]) -> Result<(), DbError> {
     let groups = MetadataGroups::for_rows(conn, rows).await?;
@@ -47,7 +42,7 @@ pub(super) async fn add(conn: &mut Conn, rows: &[NewLedgerRow]) -> Result<(), Db
     for new in rows {
         let (whole, sums) = (RowGroup::of(&new.row), Sums::of(new));
         let hour = (whole.organization_id, whole.starts_at);
-        // Of the keys without sums of their own, a row counts once.
+        // A row counts once for all of its keys without sums of their own.
         let entries: BTreeSet<(&str, &str)> = new
             .metadata
             .iter()
@@ -76,7 +71,7 @@ struct RowGroup<'r> {
     starts_at: NaiveDateTime,
     workspace_id: WorkspaceId,
     user_id: Option<UserId>,
-    api_key_id: ApiKeyId,
+    api_key_id: CallerKey,
     configuration_id: UpstreamId,
     model: &'r str,
     metadata_key: &'r str,
@@ -88,7 +83,7 @@ impl<'r> RowGroup<'r> {
     fn of(row: &'r LedgerRow) -> Self {
         Self {
             organization_id: row.organization_id,
-            starts_at: hour_of(row),
+            starts_at: row.hour(),
             workspace_id: row.workspace_id,
             user_id: row.user_id,
             api_key_id: row.api_key_id,

@@ -118,12 +118,12 @@ impl UsageSelect<'_> {
         if !groups.is_empty() {
             sql.push(" GROUP BY ").push(&groups.join(", "));
         }
-        // Of nothing at all there is no sum either.
+        // There is no sum of no rows.
         sql.push(" HAVING COUNT(*) > 0 LIMIT ").push(&(self.most + 1).to_string());
         sql
     }
 
-    /// The columns that tell groups apart.
+    /// The columns that distinguish groups.
     fn groups(&self) -> Vec<&'static str> {
         let start = self.interval.map(|_| "start");
         let dimensions = self.dimensions().map(|(name, _)| name);
@@ -148,7 +148,7 @@ impl UsageSelect<'_> {
             return ranges.into_iter().map(|range| (range, Rows::All)).collect();
         };
         let rows = ranges.into_iter().map(|range| (range, Rows::Key(key)));
-        // By the hour, since a day's hours need not tell the same keys apart. Few organizations
+        // By the hour, since a day's hours need not distinguish the same keys. Few organizations
         // have any.
         rows.chain([(hours, Rows::OtherKeys(key))]).collect()
     }

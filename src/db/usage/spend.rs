@@ -7,7 +7,7 @@ use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 
 use super::{OTHER_KEYS, RollupRange};
-use crate::db::requests::ID_SLACK;
+use crate::db::ledger::ID_SLACK;
 use crate::db::sql::{MAX_LISTED, Sql};
 use crate::db::{Conn, DbError};
 use crate::domain::ids::{ApiKeyId, AttemptId, OrganizationId, PolicyId, UserId, WorkspaceId};
@@ -47,7 +47,7 @@ struct One {
 /// of an hour in UTC. Unknown costs are not in it.
 ///
 /// Without metadata, and with one key of it, this reads roll-ups; with several keys, or where an
-/// hour had more keys or values than are told apart, the rows of the ledger.
+/// hour had more keys or values than are distinguished, the rows of the ledger.
 pub async fn spend_since(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -163,7 +163,7 @@ impl SpendQuery<'_> {
                 }
                 sql.push(")");
             }
-            // A blocked request cost nothing, so where in the lists the policy stands is no matter.
+            // A blocked request cost nothing, so the policy's place in the lists does not matter.
             if let Some(policy) = self.conditions.policy {
                 sql.push(" AND ").contains("policies", format!("\"{policy}\""));
             }
@@ -214,7 +214,7 @@ fn distinct(values: &[String]) -> Vec<String> {
     values
 }
 
-/// How an entry stands in the ledger's JSON. Nothing else there reads the same: inside of a string
+/// How the ledger's JSON writes an entry. Nothing else there reads the same: inside of a string
 /// each quotation mark has a backslash before it, and only a key's is followed by a colon.
 fn entry(key: &str, value: &str) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();

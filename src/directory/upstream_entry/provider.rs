@@ -62,7 +62,7 @@ impl CloudAccess {
         let missing = |set: &CredentialSet| set.required.iter().find(is_missing).copied();
         let found = |set: &&CredentialSet| set.required.iter().filter(|name| has(name)).count();
         let complete = sets.iter().find(|set| missing(set).is_none());
-        // Of two with as many secrets, the first.
+        // The first of two with as many secrets.
         let credential = complete.or_else(|| sets.iter().rev().max_by_key(found))?;
         let missing = missing(credential);
         Some(Self { origins: origins.clone(), credential, names, missing, connection })

@@ -20,7 +20,7 @@ pub struct ProviderLevel {
     pub settings: ProviderSettings,
     /// Neither the workspace nor its organization has disabled the provider.
     pub is_enabled: bool,
-    /// Which models stand behind names that say nothing of them: the organization's and the workspace's.
+    /// Which models names refer to that say nothing of them: the organization's and the workspace's.
     pub models: BTreeMap<String, String>,
     /// The organization's.
     pub unmetered_endpoints: Vec<UnmeteredEndpoint>,

@@ -1,5 +1,5 @@
-//! Where the tokens of a model configuration come from: its OAuth client, and the key that stands in
-//! for a token.
+//! Where the tokens of a model configuration come from: its OAuth client, and the key that is used
+//! in place of one.
 
 use std::error::Error;
 
@@ -29,7 +29,7 @@ impl TokenSource {
     pub(super) fn parse(
         row: &ModelConfigurationRow,
     ) -> Result<Option<Self>, Box<dyn Error + Send + Sync>> {
-        let Some(oauth) = &row.oauth else { return Ok(None) };
+        let Some(oauth) = &row.columns.oauth else { return Ok(None) };
         let client: OauthClient = serde_json::from_value(oauth.clone())?;
         let mut headers = Vec::with_capacity(client.headers.len());
         for (name, value) in &client.headers {
@@ -38,8 +38,8 @@ impl TokenSource {
         Ok(Some(Self {
             endpoint: EndpointUrl::parse(&client.token_url)?,
             headers,
-            updated_at: row.updated_at.and_utc(),
-            placement: Placement::from(row.auth.clone()),
+            updated_at: row.columns.updated_at.and_utc(),
+            placement: Placement::from(row.columns.auth.clone()),
             client,
         }))
     }
@@ -68,7 +68,7 @@ impl UpstreamEntry {
         self.open_secret(source.client.client_secret.as_str(), keyring)
     }
 
-    /// Adds the key that stands in for a token, if the configuration has one.
+    /// Adds the key that replaces a token, if the configuration has one.
     pub fn add_fallback_key(
         &self,
         credentials: &mut Credentials,

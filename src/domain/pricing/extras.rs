@@ -1,4 +1,4 @@
-//! What a request asks for that changes its price, beside its tokens.
+//! What a request asks for that changes its price, besides its tokens.
 
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +74,7 @@ pub struct Extras {
 }
 
 impl Extras {
-    /// Of a request that asks for nothing of the kind.
+    /// For a request that asks for nothing of the kind.
     pub const NONE: Self = Self {
         is_priority: false,
         is_fast: false,
@@ -115,12 +115,12 @@ impl Price {
         self.max_cost_with(input, output, extras).filter(|_| !self.lacks_bound(extras))
     }
 
-    /// [`Self::max_cost`] with what the request asks for beside its tokens; none if that has no price.
+    /// [`Self::max_cost`] with what the request asks for besides its tokens; none if that has no price.
     pub fn max_cost_with(&self, input: u64, output: u64, extras: &Extras) -> Option<NanoUsd> {
         self.with(self.max_cost(input, output), extras, extras.max_calls)
     }
 
-    /// [`Self::cost`] with what the request asked for beside its tokens, and these calls of tools; none if
+    /// [`Self::cost`] with what the request asked for besides its tokens, and these calls of tools; none if
     /// that has no price.
     pub fn cost_with(
         &self,

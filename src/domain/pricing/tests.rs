@@ -58,7 +58,7 @@ fn cache_writes_of_one_hour_are_charged_apart() {
         {"above_input_tokens": 10, "input": 4, "output": 0}]}));
     let tier = tiered.with_cache_write_rates().tiers.remove(0);
     assert_eq!((tier.cache_write, tier.cache_write_1h), (Some(usd("5")), Some(usd("8"))));
-    // More for one hour than in all is beside it.
+    // More for one hour than in all is added to it.
     let beside = TokenUsage { cache_write_1h: Some(500_000), cached_input: None, ..usage };
     assert_eq!(filled.cost(&beside), usd("0.2") + usd("0.375") + usd("1"));
 }

@@ -23,7 +23,7 @@ impl<'b> BodyEdits<'b> {
         Self { body, replaced: Vec::new(), removed: Vec::new(), added: Vec::new() }
     }
 
-    /// The raw value of a field as it goes up.
+    /// The raw value of a field as it is sent.
     pub fn get(&self, key: &str) -> Option<&str> {
         match self.body.position(key) {
             Some(at) if self.removed.contains(&at) => None,
@@ -108,7 +108,7 @@ impl<'b> BodyEdits<'b> {
         let mut kept_end = None;
         for (at, field) in self.body.fields.iter().enumerate() {
             if self.removed.contains(&at) {
-                // With it goes the comma before it, or, if no field is sent before it, the one after it.
+                // The comma before it is removed, too, or, if no field is sent before it, the one after it.
                 let start = kept_end.unwrap_or_else(|| text.find('{').map_or(0, |brace| brace + 1));
                 pieces.push(text.as_bytes().slice(sent..start.max(sent)));
                 sent = match kept_end {

@@ -2,7 +2,7 @@
 //! for events.
 
 use super::kept_event::KeptEvent;
-use super::stream::StreamContents;
+use super::stream_contents::StreamContents;
 use crate::json::array::{ArrayElements, Position};
 use crate::llm::sse::MAX_EVENT_BYTES;
 
@@ -30,7 +30,7 @@ impl ArrayReader {
         }
     }
 
-    /// What has to stand before another element for the array to be valid; `None` where none can stand.
+    /// What has to come before another element for the array to be valid; `None` where none can follow.
     pub(super) fn before_element(&self) -> Option<&'static str> {
         match self.elements.position() {
             Position::Start => Some("["),

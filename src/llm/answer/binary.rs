@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::event::parse_object;
 use super::kept_event::KeptEvent;
-use super::stream::StreamContents;
+use super::stream_contents::StreamContents;
 use crate::llm::event_stream::{EventStreamReader, Part};
 
 /// How the events of a binary stream are written.

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::domain::pricing::ToolCalls;
+use crate::json::scanner::TopLevelScanner;
 use crate::json::strings::after_colon;
-use crate::llm::format::Format;
 use crate::llm::usage::{ReportedUsage, model_name};
 
 /// An event that was kept whole.
@@ -21,6 +21,17 @@ pub(in crate::llm) struct Event<'a> {
     pub(in crate::llm) data: &'a [u8],
     /// Whether the model that answers is not known yet.
     pub(in crate::llm) wants_model: bool,
+}
+
+/// An event that was too long to be kept.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::llm) struct LongEvent<'a> {
+    /// The `event` field, or nothing.
+    pub(in crate::llm) name: &'a str,
+    /// What was read of it as it passed.
+    pub(in crate::llm) members: &'a TopLevelScanner,
+    /// Its length in bytes.
+    pub(in crate::llm) length: u64,
 }
 
 /// What an event says.
@@ -44,6 +55,20 @@ pub(in crate::llm) struct EventContent {
     pub(in crate::llm) response_id: Option<String>,
     /// Calls of tools that have ended.
     pub(in crate::llm) calls: ToolCalls,
+}
+
+impl EventContent {
+    /// Adds what the members of a long event, or of the answer in it, say of an error, usage and model.
+    pub(in crate::llm) fn add_members(
+        &mut self,
+        members: &TopLevelScanner,
+        parse_usage: fn(&str) -> Option<ReportedUsage>,
+    ) {
+        self.is_error |= is_error(members.error.beginning());
+        self.usage = members.usage.value().and_then(parse_usage).or(self.usage);
+        let model = || members.model.value().and_then(model_name);
+        self.model = self.model.take().or_else(model);
+    }
 }
 
 /// Whether the text holds a key `usage` with an object, at whatever level. Streams with usage asked
@@ -124,17 +149,22 @@ impl<'a> NamedEvent<'a> {
         named(field, self.r#type.map(RawValue::get))
     }
 
-    /// Adds what the event and the answer in it say of an error, usage and model.
-    pub(in crate::llm) fn add_to(self, content: &mut EventContent, format: Format) {
+    /// Adds what the event and the answer in it say of an error, usage and model, and the id of an answer
+    /// in `response`.
+    pub(in crate::llm) fn add_to(
+        self,
+        content: &mut EventContent,
+        parse_usage: fn(&str) -> Option<ReportedUsage>,
+    ) {
         let answer = self.response.or(self.message);
         let answer: Option<Self> = answer.and_then(|raw| parse_object(raw.get().as_bytes()));
-        if format == Format::Responses {
+        if self.response.is_some() {
             let id = answer.as_ref().and_then(|answer| answer.id);
             content.response_id = id.and_then(|raw| model_name(raw.get()));
         }
         for part in [Some(self), answer].into_iter().flatten() {
             content.is_error |= part.error.is_some_and(|raw| is_error(raw.get().bytes()));
-            let usage = part.usage.and_then(|raw| format.parse_usage(raw.get()));
+            let usage = part.usage.and_then(|raw| parse_usage(raw.get()));
             content.usage = usage.or(content.usage);
             let model = || part.model.and_then(|raw| model_name(raw.get()));
             content.model = content.model.take().or_else(model);

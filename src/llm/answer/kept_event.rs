@@ -1,7 +1,8 @@
 //! Keeps an event until its end, or, if it is too long for that, reads it as it passes.
 
+use super::event::LongEvent;
 use super::partial_event::for_reading;
-use super::stream::StreamContents;
+use super::stream_contents::StreamContents;
 use crate::json::scanner::TopLevelScanner;
 use crate::llm::sse::{MAX_EVENT_BYTES, MAX_IDLE_CAPACITY};
 
@@ -43,7 +44,9 @@ impl KeptEvent {
     /// Hands the event over under this name, and forgets it.
     pub(super) fn end(&mut self, name: &str, contents: &mut StreamContents) {
         match self.long.take() {
-            Some(members) => contents.read_long_event(name, &members, self.length),
+            Some(members) => {
+                contents.read_long_event(LongEvent { name, members: &members, length: self.length })
+            }
             None => contents.read_event(name, &self.kept),
         };
         self.forget();

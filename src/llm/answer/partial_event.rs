@@ -8,7 +8,7 @@ use crate::llm::format::Format;
 
 const DATA: &[u8] = b"data:";
 
-/// What tells whether an event may become the usage event.
+/// Finds out whether an event may become the usage event.
 const FOR_WITHHOLDING: Keep = Keep {
     names: &MemberNames::USUAL,
     usage: STATE_BYTES,

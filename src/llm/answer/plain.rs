@@ -17,7 +17,7 @@ pub(super) fn id_bytes(format: Format) -> usize {
     if format == Format::Responses { 300 } else { 0 }
 }
 
-/// Enough to tell an empty array from others, and an object from `null`, however they are indented.
+/// Enough to distinguish an empty array from others, and an object from `null`, however they are indented.
 pub(super) const STATE_BYTES: usize = 64;
 
 /// Reads a plain answer while it passes. Keeps nothing of it but its usage and its model, and, for an
@@ -58,7 +58,7 @@ impl PlainAnswer {
         }
     }
 
-    /// With the usage that was reported beside the answer.
+    /// With the usage that was reported outside of the answer.
     pub fn with_usage(mut self, usage: Option<ReportedUsage>) -> Self {
         self.usage = usage.map(Some);
         self
@@ -133,7 +133,7 @@ impl PlainAnswer {
             return AnswerContent::Pending;
         }
         let is_vector = || !self.format.writes_text() && begins_with(&scanner.output, b'{');
-        // Of a format that is not read, anything is one.
+        // In a format that is not read, anything is one.
         let is_unread = self.format == Format::Invoke && !self.beginning.is_empty();
         let is_answer = is_unread
             || is_filled(&scanner.choices)

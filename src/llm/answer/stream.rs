@@ -7,21 +7,15 @@ use bytes::{Bytes, BytesMut};
 
 use super::array::ArrayReader;
 use super::binary::{BinaryEvents, BinaryReader};
-use super::event::{Event, EventContent};
 use super::partial_event::PartialEvent;
+use super::stream_contents::StreamContents;
 use super::{AnswerContent, ObservedAnswer};
-use crate::domain::pricing::ToolCalls;
-use crate::json::scanner::TopLevelScanner;
 use crate::llm::chat::without_usage;
 use crate::llm::converse;
 use crate::llm::error::GatewayError;
 use crate::llm::format::Format;
-use crate::llm::sse::{Block, BlockKind, SseReader};
-use crate::llm::text_sample::{TextSample, TextSampler};
-use crate::llm::usage::ReportedUsage;
-
-/// The model stands in a stream's first event; if not in the first few, then in none.
-const EVENTS_WITH_MODEL: u64 = 4;
+use crate::llm::sse::{BlockKind, SseReader};
+use crate::llm::text_sample::TextSample;
 
 /// The most that is held back of an event that may be the usage event, in bytes. That event has a few
 /// hundred, with search results and the like a few thousand; a longer one is passed on.
@@ -57,7 +51,7 @@ pub struct StreamedAnswer {
     contents: StreamContents,
 }
 
-/// What the events of a stream stand in.
+/// How the events of a stream are framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamForm {
     /// Server-sent events.
@@ -68,28 +62,13 @@ pub enum StreamForm {
     Binary(BinaryEvents),
 }
 
-/// What the events stand in.
+/// How the events are framed.
 #[derive(Debug)]
 enum Framing {
     /// Lines, which `reader` reads.
     Events,
     Array(Box<ArrayReader>),
     Binary(Box<BinaryReader>),
-}
-
-/// What the events so far say.
-#[derive(Debug)]
-pub(super) struct StreamContents {
-    format: Format,
-    observed: ObservedAnswer,
-    events: u64,
-    is_terminal: bool,
-    /// A bit for each choice that has begun and not ended, where choices end one by one.
-    open_choices: u64,
-    /// What has been relayed since the last report of usage.
-    text: TextSampler,
-    /// Whether the model has written anything: text, reasoning, or a call of a tool.
-    has_written: bool,
 }
 
 /// What is held back of the current event.
@@ -112,15 +91,7 @@ impl StreamedAnswer {
             framing: Framing::Events,
             held: withhold.then(HeldEvent::default),
             partial: None,
-            contents: StreamContents {
-                format,
-                observed: ObservedAnswer::default(),
-                events: 0,
-                is_terminal: false,
-                open_choices: 0,
-                text: TextSampler::default(),
-                has_written: false,
-            },
+            contents: StreamContents::new(format),
         }
     }
 
@@ -135,7 +106,7 @@ impl StreamedAnswer {
         Self { framing: Framing::Binary(reader), ..Self::new(format, false) }
     }
 
-    /// What its events stand in.
+    /// How its events are framed.
     pub fn form(&self) -> StreamForm {
         match &self.framing {
             Framing::Events => StreamForm::Events,
@@ -228,10 +199,10 @@ impl StreamedAnswer {
         out.finish()
     }
 
-    /// Ends the stream: releases what was held back, or tells the caller what happened.
+    /// Ends the stream: releases what was held back, or reports to the caller what happened.
     ///
     /// After the stream's own end mark a failure of the connection is no loss. Inside an event nothing
-    /// can be told, since it would become part of that event.
+    /// can be reported, since it would become part of that event.
     pub fn finish(&mut self, end: StreamEnd<'_>) -> StreamRest {
         let caller_at_boundary = self.at_event_boundary();
         let mut held = self.held.as_mut().map(|held| held.next_event(false)).unwrap_or_default();
@@ -252,7 +223,7 @@ impl StreamedAnswer {
         }
     }
 
-    /// The event that tells the caller of an error, in the API's own shape.
+    /// The event that reports an error to the caller, in the API's own shape.
     pub fn error_event(&self, error: &GatewayError<'_>) -> Bytes {
         let before = match &self.framing {
             Framing::Array(array) => array.before_element().unwrap_or_default(),
@@ -261,7 +232,7 @@ impl StreamedAnswer {
         self.error_event_after(error, before)
     }
 
-    /// The same where the caller did not get all that has come: `before` has to stand before a further
+    /// The same where the caller did not get all that has come: `before` has to come before a further
     /// element of an array.
     pub fn error_event_after(&self, error: &GatewayError<'_>, before: &str) -> Bytes {
         let format = self.contents.format;
@@ -320,83 +291,6 @@ impl StreamedAnswer {
     /// What has been read so far.
     pub fn observed(&self) -> &ObservedAnswer {
         &self.contents.observed
-    }
-}
-
-impl StreamContents {
-    /// Reads a block; whether it is the usage event.
-    fn read(&mut self, block: &Block<'_>, partial: Option<&PartialEvent>) -> bool {
-        if matches!(block.kind, BlockKind::Filler | BlockKind::LineFeed) {
-            return false;
-        }
-        let name = block.event;
-        match (block.kind, partial) {
-            (BlockKind::TooLong, Some(event)) => {
-                let length = block.range.end - block.range.start;
-                self.read_long_event(name, event.members(), length)
-            }
-            _ => self.read_event(name, block.data.unwrap_or_default().trim_ascii()),
-        }
-    }
-
-    pub(super) fn format(&self) -> Format {
-        self.format
-    }
-
-    /// Reads an event; whether it is the usage event.
-    pub(super) fn read_event(&mut self, name: &str, data: &[u8]) -> bool {
-        self.events += 1;
-        let wants_model = self.observed.model.is_none() && self.events <= EVENTS_WITH_MODEL;
-        let event = Event { name, data, wants_model };
-        let content = self.format.read_event(event, &mut self.text);
-        self.has_written |= !self.text.is_empty();
-        self.add(content)
-    }
-
-    /// The same for an event of `length` bytes that was too long to be kept.
-    pub(super) fn read_long_event(
-        &mut self,
-        name: &str,
-        members: &TopLevelScanner,
-        length: u64,
-    ) -> bool {
-        self.events += 1;
-        let content = self.format.read_long_event(name, members, length, &mut self.text);
-        self.has_written |= !self.text.is_empty();
-        self.add(content)
-    }
-
-    /// Takes in what an event says; whether it is the usage event.
-    fn add(&mut self, content: EventContent) -> bool {
-        self.open_choices = (self.open_choices | content.open_choices) & !content.ended_choices;
-        self.is_terminal = (self.is_terminal || content.is_terminal) && self.open_choices == 0;
-        if content.is_terminal && self.format.begins_with_usage() && !self.text.is_empty() {
-            // What the beginning of the message says of its output is no count of it.
-            self.observed.usage.iter_mut().for_each(|usage| usage.counts.output = None);
-        }
-        let is_answer = content.is_answer || content.usage.is_some();
-        self.observed.content.add(is_answer, content.is_error);
-        if let Some(reported) = content.usage {
-            self.add_usage(reported);
-        }
-        if self.observed.model.is_none() {
-            self.observed.model = content.model;
-        }
-        let ToolCalls { web_searches, file_searches } = content.calls;
-        self.observed.calls.web_searches += web_searches;
-        self.observed.calls.file_searches += file_searches;
-        if self.observed.response_id.is_none() {
-            self.observed.response_id = content.response_id;
-        }
-        content.is_usage_event
-    }
-
-    fn add_usage(&mut self, reported: ReportedUsage) {
-        let usage = &mut self.observed.usage;
-        *usage = Some(usage.unwrap_or_default().updated(reported));
-        if reported.counts.output.is_some() {
-            self.text.clear();
-        }
     }
 }
 

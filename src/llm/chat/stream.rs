@@ -8,7 +8,8 @@ use crate::json::members::Members;
 use crate::json::scanner::TopLevelScanner;
 use crate::json::strings::StringValues;
 use crate::llm::answer::event::{
-    Event, EventContent, after_delta, is_error, mentions_error, mentions_usage, parse_object,
+    Event, EventContent, LongEvent, after_delta, is_error, mentions_error, mentions_usage,
+    parse_object,
 };
 use crate::llm::text_sample::{TextSampler, is_generated};
 use crate::llm::usage::{ReportedUsage, model_name};
@@ -62,7 +63,7 @@ impl<'a> Chunk<'a> {
         self.choices.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
     }
 
-    /// In the chunk itself, or, without being asked for, in a choice (Moonshot) or beside it (Groq).
+    /// In the chunk itself, or, without being asked for, in a choice (Moonshot) or next to it (Groq).
     fn usage(&self) -> Option<ReportedUsage> {
         let parse = |raw: &RawValue| ReportedUsage::parse(raw.get(), &USAGE_NAMES);
         let in_groq = || parse_object::<Chunk<'_>>(self.x_groq?.get().as_bytes())?.usage;
@@ -113,25 +114,20 @@ pub(in crate::llm) fn read_event(event: Event<'_>, text: &mut TextSampler) -> Ev
 }
 
 pub(in crate::llm) fn read_long_event(
-    name: &str,
-    members: &TopLevelScanner,
-    length: u64,
+    event: LongEvent<'_>,
     text: &mut TextSampler,
 ) -> EventContent {
+    let LongEvent { name, members, length } = event;
     let is_usage_event = is_usage_event(members);
     let is_error = name == "error" || is_error(members.error.beginning());
     let is_answer = !is_usage_event && !is_error;
     if is_answer {
         text.count_unseen(length);
     }
-    EventContent {
-        is_answer,
-        is_error,
-        is_usage_event,
-        usage: members.usage.value().and_then(|raw| ReportedUsage::parse(raw, &USAGE_NAMES)),
-        model: members.model.value().and_then(model_name),
-        ..EventContent::default()
-    }
+    let mut content =
+        EventContent { is_answer, is_error, is_usage_event, ..EventContent::default() };
+    content.add_members(members, |raw| ReportedUsage::parse(raw, &USAGE_NAMES));
+    content
 }
 
 /// Takes the text in every choice's `delta`. Whether there is any `delta`.

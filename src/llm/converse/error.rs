@@ -59,19 +59,12 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::domain::ids::RequestId;
+    use crate::llm::test_support::rate_limited;
 
     #[test]
     fn the_form_is_that_of_aws_with_the_stable_code() {
-        let request_id = RequestId::from(uuid::Uuid::nil());
-        let error = GatewayError {
-            message: "Too \"many\".",
-            kind: "rate_limit_error",
-            code: "rate_limit_exceeded",
-            param: None,
-            status: 429,
-            request_id,
-        };
+        let error = rate_limited();
+        let request_id = error.request_id;
         let body: Value = serde_json::from_str(&error_body(&error)).unwrap();
         assert_eq!(
             body,

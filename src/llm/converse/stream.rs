@@ -5,9 +5,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::parse_usage;
-use crate::json::scanner::TopLevelScanner;
 use crate::json::strings::StringValues;
-use crate::llm::answer::event::{Event, EventContent, after_delta, parse_object};
+use crate::llm::answer::event::{Event, EventContent, LongEvent, after_delta, parse_object};
 use crate::llm::text_sample::TextSampler;
 
 #[derive(Default, Deserialize)]
@@ -44,11 +43,10 @@ pub(in crate::llm) fn read_event(event: Event<'_>, text: &mut TextSampler) -> Ev
 }
 
 pub(in crate::llm) fn read_long_event(
-    name: &str,
-    members: &TopLevelScanner,
-    length: u64,
+    event: LongEvent<'_>,
     text: &mut TextSampler,
 ) -> EventContent {
+    let LongEvent { name, members, length } = event;
     if name == "contentBlockDelta" {
         text.count_unseen(length);
     }

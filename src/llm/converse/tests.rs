@@ -1,15 +1,13 @@
 //! Plain answers, and recorded streams of Bedrock.
 
-use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::domain::ids::RequestId;
 use crate::domain::tokens::TokenUsage;
 use crate::llm::answer::{AnswerContent, BinaryEvents, PlainAnswer, StreamEnd, StreamedAnswer};
-use crate::llm::error::GatewayError;
 use crate::llm::event_stream::exception_message;
 use crate::llm::format::{Format, Operation};
+use crate::llm::test_support::{self, closed, tokens};
 
 /// The recorded streams, with their usage.
 fn recorded() -> Vec<(Vec<u8>, TokenUsage)> {
@@ -49,34 +47,8 @@ fn decode_base64(text: &str) -> Vec<u8> {
 
 /// Passes the stream in chunks of these sizes and checks that nothing of it is changed.
 fn pass(stream: &[u8], sizes: &[usize]) -> StreamedAnswer {
-    let mut answer = StreamedAnswer::of_binary(Format::Converse, BinaryEvents::Plain);
-    let mut rest = stream;
-    let mut out = Vec::new();
-    for size in sizes.iter().cycle() {
-        let (chunk, after) = rest.split_at((*size).min(rest.len()));
-        out.extend(answer.push(Bytes::copy_from_slice(chunk)).unwrap_or_default());
-        rest = after;
-        if rest.is_empty() {
-            break;
-        }
-    }
-    assert_eq!(out, stream);
-    answer
-}
-
-fn tokens(answer: &StreamedAnswer) -> TokenUsage {
-    answer.observed().usage.unwrap().tokens(10_000)
-}
-
-fn error() -> GatewayError<'static> {
-    GatewayError {
-        message: "closed",
-        kind: "upstream_error",
-        code: "upstream_closed",
-        param: None,
-        status: 502,
-        request_id: RequestId::from(uuid::Uuid::nil()),
-    }
+    let answer = StreamedAnswer::of_binary(Format::Converse, BinaryEvents::Plain);
+    test_support::pass(answer, stream, sizes)
 }
 
 #[test]
@@ -99,12 +71,12 @@ fn a_stream_without_its_end_is_cut_short() {
     let mut answer = pass(begun, &[100]);
     assert!(answer.is_cut_short());
     assert!(answer.take_text().text().unwrap().starts_with("The"));
-    let rest = answer.finish(StreamEnd::Failed(error()));
+    let rest = answer.finish(StreamEnd::Failed(closed()));
     assert_eq!((rest.last, rest.abort), (None, true), "nothing can be told within a message");
 
     let first = u32::from_be_bytes(*stream.first_chunk().unwrap());
     let mut answer = pass(&stream[..usize::try_from(first).unwrap()], &[100]);
-    let told = answer.finish(StreamEnd::Failed(error())).last.unwrap();
+    let told = answer.finish(StreamEnd::Failed(closed())).last.unwrap();
     let told_answer = pass(&told, &[7]);
     assert_eq!(told_answer.observed().content, AnswerContent::Error);
 }
@@ -144,7 +116,7 @@ fn an_exception_and_damage_are_failures() {
     damaged[middle] ^= 1;
     let mut answer = pass(&damaged, &[100]);
     assert!(answer.is_cut_short());
-    assert!(answer.finish(StreamEnd::Failed(error())).abort);
+    assert!(answer.finish(StreamEnd::Failed(closed())).abort);
 }
 
 #[test]

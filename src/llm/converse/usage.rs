@@ -6,20 +6,19 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::llm::usage::{ReportedUsage, UsageNames};
+use crate::domain::tokens::ByKind;
+use crate::llm::usage::{NO_KINDS, ReportedUsage, UsageNames};
 
 pub(in crate::llm) const USAGE_NAMES: UsageNames = UsageNames {
-    input: &[("", "inputTokens")],
-    cached_input: &[("", "cacheReadInputTokens"), ("", "cacheReadInputTokenCount")],
-    cache_write: &[("", "cacheWriteInputTokens"), ("", "cacheWriteInputTokenCount")],
-    cache_write_1h: &[],
-    output: &[("", "outputTokens")],
-    reasoning: &[],
-    audio_input: &[],
-    audio_output: &[],
-    // It adds nothing: all of it is input or output.
-    total: &[],
-    reasoning_beside_output: &[],
+    kinds: ByKind {
+        input: &[("", "inputTokens")],
+        cached_input: &[("", "cacheReadInputTokens"), ("", "cacheReadInputTokenCount")],
+        cache_write: &[("", "cacheWriteInputTokens"), ("", "cacheWriteInputTokenCount")],
+        output: &[("", "outputTokens")],
+        ..NO_KINDS
+    },
+    // The total adds nothing: all of it is input or output.
+    ..UsageNames::NONE
 };
 
 /// Reads a `usage` object. `None` when it is not an object or holds no known count.
@@ -32,7 +31,7 @@ pub(in crate::llm) fn parse_usage(raw: &str) -> Option<ReportedUsage> {
     Some(usage)
 }
 
-/// Of what was written to the cache, that which stays there for one hour.
+/// The part of what was written to the cache that stays there for one hour.
 fn written_for_an_hour(raw: &str) -> Option<u64> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]

@@ -1,6 +1,7 @@
 //! An answer between formats: events in the order in which the model wrote, and the whole that they make.
 
 use super::opaque::Opaque;
+use crate::domain::tokens::TokenUsage;
 
 /// What happens in an answer. Readers of streams give these; the plain answer is the fold of them.
 ///
@@ -111,6 +112,33 @@ pub struct AnswerUsage {
     pub audio_output: Option<u64>,
 }
 
+impl From<TokenUsage> for AnswerUsage {
+    /// The counts as they are. Where the input includes what went through the cache, that has to be taken
+    /// from it.
+    fn from(counts: TokenUsage) -> Self {
+        let TokenUsage {
+            input,
+            cached_input: cache_read,
+            cache_write,
+            cache_write_1h,
+            output,
+            reasoning,
+            audio_input,
+            audio_output,
+        } = counts;
+        Self {
+            input,
+            cache_read,
+            cache_write,
+            cache_write_1h,
+            output,
+            reasoning,
+            audio_input,
+            audio_output,
+        }
+    }
+}
+
 impl AnswerUsage {
     /// All input together, as formats count it that include the cache.
     pub fn total_input(&self) -> Option<u64> {
@@ -167,6 +195,21 @@ pub struct Failure {
     /// `malformed_function_call`.
     pub code: String,
     pub message: String,
+}
+
+impl Failure {
+    /// The code of [`unusable`](Self::unusable) answers.
+    pub(super) const UNUSABLE: &str = "upstream_error";
+
+    /// The provider's answer can't be used, for this reason.
+    pub(super) fn unusable(message: impl Into<String>) -> Self {
+        Self { code: Self::UNUSABLE.to_owned(), message: message.into() }
+    }
+
+    /// A value is missing in the provider's answer, or another one is in its place.
+    pub(super) fn malformed() -> Self {
+        Self::unusable("The provider's answer is not of its format.")
+    }
 }
 
 /// A whole answer.
@@ -235,7 +278,7 @@ impl Answer {
         self.blocks.get_mut(usize::try_from(number).ok()?)
     }
 
-    /// Why the model stopped, for formats that tell a call of a tool: a plain stop after a call is one.
+    /// Why the model stopped, for formats that report a call of a tool: a plain stop after a call is one.
     pub fn stop_reason(&self) -> StopReason {
         let has_call =
             self.blocks.iter().any(|block| matches!(block.kind, BlockKind::ToolCall { .. }));
@@ -243,8 +286,8 @@ impl Answer {
     }
 }
 
-/// The reason to tell: a plain stop after a call of a tool is a call of a tool, since Gemini and many
-/// compatible providers do not tell the difference, and a call that did not come is none.
+/// The reason to report: a plain stop after a call of a tool is a call of a tool, since Gemini and many
+/// compatible providers do not show the difference, and a call that did not come is none.
 pub fn effective_stop(reason: StopReason, has_call: bool) -> StopReason {
     match reason {
         StopReason::End | StopReason::Other if has_call => StopReason::ToolCall,

@@ -8,6 +8,7 @@ use super::sequence::Sequencer;
 use super::{AnswerContext, IdRule, ToolNames, chat, converse, count, gemini, messages, responses};
 use crate::llm::answer::BinaryEvents;
 use crate::llm::format::Format;
+use crate::llm::sse::PING;
 
 /// What the conversion of an answer has to know. Made with the request.
 #[derive(Debug, Clone)]
@@ -25,8 +26,8 @@ pub struct Conversion {
 }
 
 impl Conversion {
-    /// A whole answer for a caller who wants no stream. `is_stream` tells that the upstream streamed it
-    /// nevertheless.
+    /// A whole answer for a caller who wants no stream. `is_stream` says that the upstream streamed it
+    /// all the same.
     pub fn plain(&self, body: &[u8], is_stream: bool) -> Result<String, Failure> {
         if self.is_count {
             return count::convert_answer(body);
@@ -62,26 +63,22 @@ impl Conversion {
             return Ok(events);
         }
         let text = std::str::from_utf8(body);
-        let text = text.map_err(|_| failure("the provider's answer is not UTF-8"))?;
+        let text = text.map_err(|_| Failure::unusable("the provider's answer is not UTF-8"))?;
         let read = match self.from {
             Format::Chat => chat::read_answer(text),
             Format::Responses => responses::read_answer(text),
             Format::Messages => messages::read_answer(text),
             Format::Gemini => gemini::read_answer(text),
             Format::Converse => converse::read_answer(text),
-            _ => return Err(failure("the provider's format can't be read")),
+            _ => return Err(Failure::unusable("the provider's format can't be read")),
         };
-        read.map_err(|error| failure(&error.to_string()))
+        read.map_err(|error| Failure::unusable(error.to_string()))
     }
-}
-
-fn failure(message: &str) -> Failure {
-    Failure { code: "upstream_error".to_owned(), message: message.to_owned() }
 }
 
 /// The failure of an answer that ended before its end.
 pub(super) fn cut_short() -> Failure {
-    failure("the provider's answer broke off before its end")
+    Failure::unusable("the provider's answer broke off before its end")
 }
 
 /// Converts a stream as it arrives. An answer that the upstream gave whole becomes a stream, too.
@@ -117,9 +114,6 @@ enum Input {
     },
 }
 
-/// A comment of an event stream, which clients pass over.
-pub(super) const COMMENT: &[u8] = b": ping\n\n";
-
 /// The most that is kept of an answer, in bytes: of one that is whole, and of a stream what its caller gets
 /// again at the end.
 pub const MAX_KEPT: usize = 32 * 1024 * 1024;
@@ -153,7 +147,9 @@ impl StreamConverter {
                 body.extend_from_slice(chunk);
             }
             Input::Whole(..) => {
-                read.push(AnswerEvent::Failed(failure("the provider's answer is too long")));
+                read.push(AnswerEvent::Failed(Failure::unusable(
+                    "the provider's answer is too long",
+                )));
             }
             Input::Stream { frames, reader } => {
                 frames.read(chunk, |frame| reader.read(frame, &mut read));
@@ -201,12 +197,12 @@ impl StreamConverter {
         match self.input {
             _ if self.state != State::Open => {}
             // The upstream's own events pass: a beginning made here would be one too many.
-            Input::Reframed { .. } => out.extend_from_slice(COMMENT),
+            Input::Reframed { .. } => out.extend_from_slice(PING),
             _ => self.output.ping(out),
         }
     }
 
-    /// Whether the caller was told of an error, by the provider or of the conversion.
+    /// Whether an error was reported to the caller, by the provider or of the conversion.
     pub fn has_failed(&self) -> bool {
         self.state == State::Failed
     }
@@ -239,7 +235,7 @@ impl StreamConverter {
             self.output.write(event, out);
         }
         if self.kept > MAX_KEPT && self.state == State::Open {
-            self.fail(failure("the provider's answer is too long"), out);
+            self.fail(Failure::unusable("the provider's answer is too long"), out);
         }
     }
 }
@@ -265,7 +261,7 @@ fn reframe(frame: &Frame<'_>, state: &mut State, read: &mut Vec<AnswerEvent>, ou
         }
         Frame::Event(..) => {}
         Frame::Exception(name, payload) => read.push(AnswerEvent::Failed(exception(name, payload))),
-        Frame::Damaged(what) => read.push(AnswerEvent::Failed(failure(what))),
+        Frame::Damaged(what) => read.push(AnswerEvent::Failed(Failure::unusable(*what))),
     }
 }
 
@@ -303,7 +299,7 @@ impl Reader {
             Frame::Exception(name, payload) => {
                 return out.push(AnswerEvent::Failed(exception(name, payload)));
             }
-            Frame::Damaged(what) => return out.push(AnswerEvent::Failed(failure(what))),
+            Frame::Damaged(what) => return out.push(AnswerEvent::Failed(Failure::unusable(what))),
         };
         match self {
             Self::Chat(reader) => reader.read(name, data, out),

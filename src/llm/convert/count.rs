@@ -22,6 +22,9 @@ pub enum TokenCounter {
     Vertex,
 }
 
+/// Which messages a body on Bedrock holds (AWS, "Anthropic Claude Messages API").
+pub const BEDROCK_MESSAGES: &str = "bedrock-2023-05-31";
+
 /// The members of a request that OpenAI counts.
 const OF_RESPONSES: [&str; 8] = [
     "model",
@@ -72,16 +75,12 @@ pub fn convert_count(
 
 /// The request for a count of Bedrock's: what would be sent to Claude, in base64 (AWS, "CountTokens").
 /// `betas` are those of the caller's header, as an array.
-pub fn wrap_invocation(
-    json: &str,
-    version: &str,
-    betas: Option<&str>,
-) -> Result<String, ConvertError> {
+pub fn wrap_invocation(json: &str, betas: Option<&str>) -> Result<String, ConvertError> {
     let request = with_limit(json);
     let request = Fields::parse(&request, &Path::ROOT)?;
     let mut body = JsonWriter::new();
     body.object(|json| {
-        json.key("anthropic_version").string(version);
+        json.key("anthropic_version").string(BEDROCK_MESSAGES);
         if let Some(betas) = betas.filter(|_| request.get("anthropic_beta").is_none()) {
             json.key("anthropic_beta").raw(betas);
         }
@@ -111,8 +110,7 @@ pub(super) fn convert_answer(body: &[u8]) -> Result<String, Failure> {
         names.find_map(|name| answer.get(name)?.parse::<u64>().ok())
     });
     let Some(count) = count else {
-        let message = "The provider's answer holds no count".to_owned();
-        return Err(Failure { code: "upstream_error".to_owned(), message });
+        return Err(Failure::unusable("The provider's answer holds no count"));
     };
     let mut json = JsonWriter::new();
     json.object(|json| json.key("input_tokens").number(count));
@@ -176,13 +174,15 @@ mod tests {
                 r#"{{"generateContentRequest":{{"model":"models/gemini-2.5-flash",{members}}}}}"#
             )
         );
-        let wrapped = wrap_invocation(ASKED, "v", Some("[\"b\"]")).unwrap();
+        let wrapped = wrap_invocation(ASKED, Some("[\"b\"]")).unwrap();
         let data = wrapped.split('"').nth(7).unwrap();
         let body = String::from_utf8(STANDARD.decode(data).unwrap()).unwrap();
         let members = ASKED.strip_prefix(r#"{"model":"m","#).unwrap();
         assert_eq!(
             body,
-            format!(r#"{{"anthropic_version":"v","anthropic_beta":["b"],"max_tokens":1,{members}"#)
+            format!(
+                r#"{{"anthropic_version":"bedrock-2023-05-31","anthropic_beta":["b"],"max_tokens":1,{members}"#
+            )
         );
     }
 

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::error::ConvertError;
 use crate::json::members::Members;
 
-/// Where a value stands in the body, such as `messages[2].content`.
+/// Where a value is in the body, such as `messages[2].content`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Path<'p> {
     parent: Option<&'p Path<'p>>,
@@ -26,22 +26,22 @@ impl<'p> Path<'p> {
     /// The body itself.
     pub(super) const ROOT: Path<'static> = Path { parent: None, step: Step::Root };
 
-    /// A member of what stands here.
+    /// A member of the value at this place.
     pub(super) fn key(&'p self, key: &'p str) -> Self {
         Self { parent: Some(self), step: Step::Key(key) }
     }
 
-    /// An element of what stands here.
+    /// An element of the value at this place.
     pub(super) fn index(&'p self, index: usize) -> Self {
         Self { parent: Some(self), step: Step::Index(index) }
     }
 
-    /// What stands here breaks the format's rules.
+    /// The value at this place breaks the format's rules.
     pub(super) fn invalid(&self, problem: impl Into<Cow<'static, str>>) -> ConvertError {
         ConvertError::invalid(self, problem)
     }
 
-    /// What stands here can't be said in other formats.
+    /// The value at this place can't be expressed in other formats.
     pub(super) fn unsupported(&self, problem: impl Into<Cow<'static, str>>) -> ConvertError {
         ConvertError::unsupported(self, problem)
     }

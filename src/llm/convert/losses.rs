@@ -29,7 +29,7 @@ pub(super) fn drop_phase(request: &Request<'_>, dropped: &mut Dropped) -> Result
     if blocks(request).any(has_phase) { dropped.drop("phase") } else { Ok(()) }
 }
 
-/// Leaves out what the caller says of the form of the answer beside its schema. Its name is only told to
+/// Leaves out what the caller says of the form of the answer besides its schema. Its name is only told to
 /// the model, and that the form is kept is what other providers do anyway.
 pub(super) fn drop_format_description(
     request: &Request<'_>,

@@ -12,7 +12,7 @@ pub(super) struct MergedTurn<'r, 'a> {
 }
 
 /// The turns by side, without blocks of which nothing is written. Instructions in the middle of a
-/// conversation are told to the model by the user, with a mark that they are instructions: moved to the
+/// conversation are given to the model by the user, with a mark that they are instructions: moved to the
 /// front they would change what the provider has cached.
 pub(super) fn merged_turns<'r, 'a>(
     turns: &'r [Turn<'a>],
@@ -43,8 +43,8 @@ fn marked<'a>(block: &TextBlock<'a>) -> TextBlock<'a> {
     TextBlock { text, cache: block.cache, ..TextBlock::default() }
 }
 
-/// An instruction as the user tells it to the model: marked from its begin to its end, since the user's own
-/// texts stand beside it.
+/// An instruction as the user gives it to the model: marked from its begin to its end, since the user's own
+/// texts are in the same message.
 pub(super) fn instruction(text: &str) -> String {
     format!("<system>{text}</system>")
 }

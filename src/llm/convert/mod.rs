@@ -40,7 +40,7 @@ mod test_rendering;
 mod tests;
 pub mod upstream_error;
 
-pub use count::{TokenCounter, convert_count, wrap_invocation};
+pub use count::{BEDROCK_MESSAGES, TokenCounter, convert_count, wrap_invocation};
 pub use ids::IdRule;
 pub use names::ToolNames;
 pub use other_family::{ChatReasoning, FamilyRules, may_hold_foreign, without_foreign};

@@ -47,7 +47,7 @@ impl Family {
 /// What the provider does with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OpaqueKind {
-    /// Signs the text beside it (Anthropic `signature`, Gemini `thoughtSignature`).
+    /// Signs the text next to it (Anthropic `signature`, Gemini `thoughtSignature`).
     Signature,
     /// Thoughts that are not shown (Anthropic `redacted_thinking.data`, Bedrock `redactedContent`).
     Redacted,

@@ -328,7 +328,7 @@ mod tests {
         );
         assert_eq!(dropped, ["thinking"]);
         assert!(run(&body(foreign, budget), true).is_err());
-        // Thoughts of its own stand at the beginning, or none are asked for within a budget.
+        // Its own thoughts come at the beginning, or none are asked for within a budget.
         for (first, thinking, expected) in [
             ([foreign, own].concat(), budget, body(own, budget)),
             (foreign.to_owned(), r#"{"type":"adaptive"}"#, body("", r#"{"type":"adaptive"}"#)),

@@ -36,7 +36,7 @@ pub struct Request<'a> {
     /// The caller wants usage in a chat stream (`stream_options.include_usage`); true for formats that
     /// always have it.
     pub include_usage: bool,
-    /// What stands before the first turn, one entry a part, in order.
+    /// What comes before the first turn, one entry a part, in order.
     pub system: Vec<SystemPart<'a>>,
     /// The conversation. Consecutive turns may have the same role; writers merge where they have to.
     pub turns: Vec<Turn<'a>>,

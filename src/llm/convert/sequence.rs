@@ -84,11 +84,10 @@ impl Sequencer {
         self.held += event.length();
         if self.held > MAX_HELD {
             self.has_failed = true;
-            let message =
-                "The provider writes several tool calls at once, and they are too long to be \
-                           put in order."
-                    .to_owned();
-            out.push(AnswerEvent::Failed(Failure { code: "upstream_error".to_owned(), message }));
+            out.push(AnswerEvent::Failed(Failure::unusable(
+                "The provider writes several tool calls at once, and they are too long to be put \
+                 in order.",
+            )));
             return;
         }
         match self.waiting.iter_mut().find(|(waiting, _)| *waiting == number) {

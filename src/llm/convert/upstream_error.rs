@@ -73,7 +73,7 @@ pub fn convert_error(
     ConvertedError { status, body: json.finish() }
 }
 
-/// The same for a failure that the provider told of in an answer with a success status. None for one whose
+/// The same for a failure that the provider reported in an answer with a success status. None for one whose
 /// code says nothing of the cause.
 pub fn convert_failure(
     formats: (Format, Format),

@@ -1,4 +1,4 @@
-//! The operations of the data plane: what can be asked of an upstream, and where that stands in its API.
+//! The operations of the data plane: what can be asked of an upstream, and by which path of its API.
 
 use percent_encoding::percent_decode_str;
 
@@ -7,7 +7,6 @@ use crate::domain::provider::UpstreamApi;
 use crate::domain::provider_settings::UnmeteredMethod;
 use crate::llm::answer::BinaryEvents;
 use crate::llm::gemini::GeminiMethod;
-use crate::llm::invoke;
 
 /// OpenAI, "Compact a response".
 const COMPACT_PARAMETERS: [&str; 6] = [
@@ -82,7 +81,7 @@ pub enum Operation {
     },
     /// A call of a deployment in Azure's older form: `POST`, with the deployment in the path.
     Deployment {
-        /// Its name as the caller encoded it, which stands for the model.
+        /// Its name as the caller encoded it, in place of the model's.
         name: String,
         /// Of chat completions or embeddings.
         format: Format,
@@ -132,7 +131,7 @@ impl Operation {
         let (model, method) = path.strip_prefix("/model/")?.split_once('/')?;
         let model = Some(model.to_owned()).filter(|model| !model.is_empty())?;
         let invoke = |model: String, is_stream| {
-            let format = invoke::format_of(&percent_decode_str(&model).decode_utf8_lossy());
+            let format = Format::of_invoked(&percent_decode_str(&model).decode_utf8_lossy());
             Self::Invoke { model, is_stream, format }
         };
         match method {
@@ -178,7 +177,7 @@ impl Operation {
             Self::CountTokens => Some(Format::Messages),
             Self::CountInputTokens => Some(Format::Responses),
             Self::CountInvokeTokens { .. } => Some(Format::Invoke),
-            Self::Gemini { method, .. } => Some(method.format()),
+            Self::Gemini { method, .. } => Some(Format::of_gemini(*method)),
             Self::Converse { .. } => Some(Format::Converse),
             Self::Invoke { format, .. } | Self::Deployment { format, .. } => Some(*format),
             Self::RawPredict { .. } => Some(Format::Messages),
@@ -191,7 +190,9 @@ impl Operation {
         match self {
             Self::Generate(format) => Some(*format),
             Self::CompactResponse => Some(Format::Responses),
-            Self::Gemini { method, .. } => Some(method.format()).filter(|_| !self.counts_tokens()),
+            Self::Gemini { method, .. } => {
+                Some(Format::of_gemini(*method)).filter(|_| !self.counts_tokens())
+            }
             Self::Converse { .. }
             | Self::Invoke { .. }
             | Self::RawPredict { .. }
@@ -257,7 +258,7 @@ impl Operation {
         }
     }
 
-    /// Whether the model stands in the path, and not in the body.
+    /// Whether the path names the model, and the body does not.
     pub fn has_model_in_path(&self) -> bool {
         self.model_in_path().is_some() && self.format().is_some()
     }
@@ -356,7 +357,7 @@ impl Operation {
     pub fn in_format_of(self, name: &str) -> Self {
         match self {
             Self::Invoke { model, is_stream, .. } => {
-                Self::Invoke { model, is_stream, format: invoke::format_of(name) }
+                Self::Invoke { model, is_stream, format: Format::of_invoked(name) }
             }
             other => other,
         }

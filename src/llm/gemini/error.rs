@@ -76,19 +76,12 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::domain::ids::RequestId;
+    use crate::llm::test_support::rate_limited;
 
     #[test]
     fn the_form_is_googles_with_the_stable_code() {
-        let request_id = RequestId::from(uuid::Uuid::nil());
-        let mut error = GatewayError {
-            message: "Too \"many\".",
-            kind: "rate_limit_error",
-            code: "rate_limit_exceeded",
-            param: None,
-            status: 429,
-            request_id,
-        };
+        let mut error = rate_limited();
+        let request_id = error.request_id;
         let body: Value = serde_json::from_str(&error_body(&error)).unwrap();
         let metadata = json!({"requestId": request_id.to_string()});
         assert_eq!(

@@ -1,6 +1,4 @@
-//! The methods of a model, as they stand behind the colon of a path.
-
-use crate::llm::format::Format;
+//! The methods of a model, which a path names after its colon.
 
 /// What is asked of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,15 +55,5 @@ impl GeminiMethod {
     /// Whether the model writes an answer.
     pub(in crate::llm) fn generates(self) -> bool {
         matches!(self, Self::GenerateContent | Self::StreamGenerateContent)
-    }
-
-    /// The format of its requests.
-    pub(in crate::llm) fn format(self) -> Format {
-        match self {
-            Self::GenerateContent | Self::StreamGenerateContent | Self::CountTokens => {
-                Format::Gemini
-            }
-            Self::EmbedContent | Self::BatchEmbedContents => Format::GeminiEmbeddings,
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Google Gemini: `generateContent` and the methods beside it.
+//! Google Gemini: `generateContent` and the related methods.
 
 mod error;
 mod method;

@@ -1,4 +1,4 @@
-//! The models that a body names beside the one in the path, where another one takes its place: Google wants
+//! The models that a body names besides the one in the path, where another one replaces it: Google wants
 //! them to be the same.
 
 use std::ops::Range;

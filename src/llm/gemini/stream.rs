@@ -6,12 +6,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::parse_usage;
-use crate::json::scanner::TopLevelScanner;
-use crate::llm::answer::event::{Event, EventContent, is_error, parse_object};
+use crate::llm::answer::event::{Event, EventContent, LongEvent, is_error, parse_object};
 use crate::llm::text_sample::TextSampler;
 use crate::llm::usage::model_name;
 
-/// The last candidate that is told from others; Google's API has at most 8.
+/// The last candidate that is distinguished from others; Google's API has at most 8.
 const LAST_CANDIDATE: u32 = u64::BITS - 1;
 
 #[derive(Default, Deserialize)]
@@ -109,25 +108,24 @@ fn read_candidate(raw: &RawValue, content: &mut EventContent, text: &mut TextSam
 /// The same for a part that was too long to be kept, as those with images are. It tells whether some
 /// candidate has ended, and not which.
 pub(in crate::llm) fn read_long_event(
-    members: &TopLevelScanner,
-    length: u64,
+    event: LongEvent<'_>,
     text: &mut TextSampler,
 ) -> EventContent {
+    let LongEvent { members, length, .. } = event;
     let is_answer = members.choices.beginning().next().is_some();
     let is_terminal = is_answer && members.has_end_key();
     if is_answer {
         text.count_unseen(length);
     }
-    EventContent {
+    let mut content = EventContent {
         is_terminal,
         is_answer,
-        is_error: is_error(members.error.beginning()),
         open_choices: u64::from(is_answer && !is_terminal),
         ended_choices: if is_terminal { u64::MAX } else { 0 },
-        usage: members.usage.value().and_then(parse_usage),
-        model: members.model.value().and_then(model_name),
         ..EventContent::default()
-    }
+    };
+    content.add_members(members, parse_usage);
+    content
 }
 
 /// Whether it is the name of a reason.

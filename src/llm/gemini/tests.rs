@@ -5,11 +5,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::GeminiMethod;
-use crate::domain::ids::RequestId;
 use crate::domain::tokens::TokenUsage;
 use crate::llm::answer::{AnswerContent, PlainAnswer, StreamEnd, StreamedAnswer};
-use crate::llm::error::GatewayError;
 use crate::llm::format::{Format, Operation};
+use crate::llm::test_support::{self, closed, tokens};
 
 /// The parts of the recorded streams, with their usage and text.
 fn recorded() -> Vec<(Vec<String>, TokenUsage, &'static str)> {
@@ -39,7 +38,7 @@ fn recorded() -> Vec<(Vec<String>, TokenUsage, &'static str)> {
     ]
 }
 
-/// What the parts of a stream stand in.
+/// How the parts of a stream are framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Framing {
     Events,
@@ -71,34 +70,7 @@ impl Framing {
 
     /// Passes the text in chunks of these sizes and checks that nothing of it is changed.
     fn pass(self, text: &str, sizes: &[usize]) -> StreamedAnswer {
-        let mut answer = self.answer();
-        let mut rest = text.as_bytes();
-        let mut out = Vec::new();
-        for size in sizes.iter().cycle() {
-            let (chunk, after) = rest.split_at((*size).min(rest.len()));
-            out.extend(answer.push(Bytes::copy_from_slice(chunk)).unwrap_or_default());
-            rest = after;
-            if rest.is_empty() {
-                break;
-            }
-        }
-        assert_eq!(out, text.as_bytes());
-        answer
-    }
-}
-
-fn tokens(answer: &StreamedAnswer) -> TokenUsage {
-    answer.observed().usage.unwrap().tokens(10_000)
-}
-
-fn error() -> GatewayError<'static> {
-    GatewayError {
-        message: "closed",
-        kind: "upstream_error",
-        code: "upstream_closed",
-        param: None,
-        status: 502,
-        request_id: RequestId::from(uuid::Uuid::nil()),
+        test_support::pass(self.answer(), text.as_bytes(), sizes)
     }
 }
 
@@ -133,7 +105,7 @@ fn a_stream_without_its_end_is_cut_short() {
                 assert!(answer.is_cut_short(), "{text}");
                 let relayed = answer.take_text().text().unwrap();
                 assert!(relayed.starts_with(begins), "{relayed}");
-                let rest = answer.finish(StreamEnd::Failed(error()));
+                let rest = answer.finish(StreamEnd::Failed(closed()));
                 assert!(rest.abort);
                 let told = String::from_utf8(rest.last.unwrap().to_vec()).unwrap();
                 match framing {
@@ -149,15 +121,15 @@ fn a_stream_without_its_end_is_cut_short() {
                     }
                 }
             }
-            // Within a part nothing can be told.
+            // Within a part nothing can be reported.
             let text = framing.begun(&parts);
             let mut answer = framing.pass(&text[..text.len() - 20], &[1_000]);
-            let rest = answer.finish(StreamEnd::Failed(error()));
+            let rest = answer.finish(StreamEnd::Failed(closed()));
             assert_eq!((rest.last, rest.abort), (None, true));
         }
     }
     let mut nothing = Framing::Array.answer();
-    let told = nothing.finish(StreamEnd::Failed(error())).last.unwrap();
+    let told = nothing.finish(StreamEnd::Failed(closed())).last.unwrap();
     assert!(serde_json::from_slice::<Vec<Value>>(&told).is_ok());
 }
 

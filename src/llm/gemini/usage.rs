@@ -7,34 +7,30 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::llm::usage::{ReportedUsage, UsageNames};
+use crate::domain::tokens::ByKind;
+use crate::llm::usage::{NO_KINDS, ReportedUsage, UsageNames};
 
 pub(in crate::llm) const USAGE_NAMES: UsageNames = UsageNames {
-    input: &[("", "promptTokenCount")],
-    output: &[("", "candidatesTokenCount")],
-    cached_input: &[("", "cachedContentTokenCount")],
-    reasoning: &[("", "thoughtsTokenCount")],
+    kinds: ByKind {
+        input: &[("", "promptTokenCount")],
+        cached_input: &[("", "cachedContentTokenCount")],
+        output: &[("", "candidatesTokenCount")],
+        reasoning: &[("", "thoughtsTokenCount")],
+        ..NO_KINDS
+    },
     total: &[("", "totalTokenCount")],
-    ..NONE
+    ..UsageNames::NONE
 };
 
-pub(in crate::llm) const EMBEDDING_NAMES: UsageNames =
-    UsageNames { input: &[("", "promptTokenCount"), ("", "totalTokenCount")], ..NONE };
+pub(in crate::llm) const EMBEDDING_NAMES: UsageNames = UsageNames {
+    kinds: ByKind { input: &[("", "promptTokenCount"), ("", "totalTokenCount")], ..NO_KINDS },
+    ..UsageNames::NONE
+};
 
 /// What the provider's tools brought into the prompt.
-const TOOL_NAMES: UsageNames = UsageNames { input: &[("", "toolUsePromptTokenCount")], ..NONE };
-
-const NONE: UsageNames = UsageNames {
-    input: &[],
-    cached_input: &[],
-    cache_write: &[],
-    cache_write_1h: &[],
-    output: &[],
-    reasoning: &[],
-    audio_input: &[],
-    audio_output: &[],
-    total: &[],
-    reasoning_beside_output: &[],
+const TOOL_NAMES: UsageNames = UsageNames {
+    kinds: ByKind { input: &[("", "toolUsePromptTokenCount")], ..NO_KINDS },
+    ..UsageNames::NONE
 };
 
 /// Reads a `usageMetadata` object. `None` when it is not an object or holds no known count.

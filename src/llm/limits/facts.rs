@@ -137,7 +137,7 @@ impl BodyFacts {
         Ok(())
     }
 
-    /// Notes a field that may bring in more than stands in it, and reads over its value.
+    /// Notes a field that may bring in more than is in it, and reads over its value.
     fn read_source<'a>(
         &mut self,
         key: &[u8],
@@ -254,7 +254,7 @@ impl BodyFacts {
                         && !value.is_null();
                     tokens.skip(value)?;
                 } else if key == b"max_uses" {
-                    // Of several, any may be the one that counts.
+                    // If there are several, any may be the one that counts.
                     max_uses = max_uses.zip(count(value)).map(|(one, other)| one.max(other));
                     has_max_uses = true;
                     tokens.skip(value)?;

@@ -36,7 +36,7 @@ const TWO_WORDS: &[&str] = &[
     "videometadata",
 ];
 
-/// Parts of a content that are nothing but the text in them, and what stands beside those. A part that
+/// Parts of a content that are nothing but the text in them, and the members next to it. A part that
 /// is new counts as unbounded.
 const TEXT_PARTS: &[&str] = &[
     "text",
@@ -254,7 +254,7 @@ impl GeminiFacts {
         })
     }
 
-    /// Data that stands in the body.
+    /// Data that is in the body.
     fn read_data<'a>(
         &mut self,
         input: &mut InputFacts,

@@ -22,7 +22,7 @@ pub(super) enum InputKind {
     Hosted,
 }
 
-/// Kinds of items and parts that are nothing but the text in them, and of what stands beside it.
+/// Kinds of items and parts that are nothing but the text in them, and of their other members.
 const TEXT_KINDS: &[&str] = &[
     "text",
     "input_text",
@@ -63,7 +63,7 @@ const TEXT_KINDS: &[&str] = &[
     "web_search_result_location",
 ];
 
-/// Kinds whose `input` is what a model wrote for a tool, so text whatever stands in it.
+/// Kinds whose `input` is what a model wrote for a tool, so text whatever it contains.
 const TOOL_USE_KINDS: &[&str] = &["tool_use", "server_tool_use", "mcp_tool_use"];
 
 /// Bytes of a file for one token. A token is about four characters of text (OpenAI, "What are tokens
@@ -84,7 +84,7 @@ const ORIGINAL_IMAGE_TOKENS: u64 = 10_000;
 /// page does not name.
 const TOOL_PROMPT_TOKENS: u64 = 1_060;
 
-/// The most tokens of one of Anthropic's own tools, whose definition does not stand in the body, that are
+/// The most tokens of one of Anthropic's own tools, whose definition is not in the body, that are
 /// assumed. 735 for the definition and 499 for a prompt of its own are assumptions, whose source was not
 /// found.
 const PROVIDER_TOOL_TOKENS: u64 = 1_234;
@@ -122,7 +122,7 @@ pub(super) struct InputFacts {
 struct ObjectFacts {
     is_reasoning: bool,
     has_id: bool,
-    /// Whether what it is about stands in it, too.
+    /// Whether it contains what it is about, too.
     has_content: bool,
     is_encrypted: bool,
     is_image: bool,
@@ -177,7 +177,7 @@ impl InputFacts {
             .saturating_add(self.audio_bytes.div_ceil(AUDIO_BYTES_PER_TOKEN))
     }
 
-    /// Tokens that Anthropic adds to a prompt with tools, beyond what stands in the body.
+    /// Tokens that Anthropic adds to a prompt with tools, beyond what is in the body.
     pub(super) fn added_tool_tokens(&self) -> u64 {
         let all = if self.has_tools { TOOL_PROMPT_TOKENS } else { 0 };
         self.provider_tools.saturating_mul(PROVIDER_TOOL_TOKENS).saturating_add(all)
@@ -224,7 +224,7 @@ impl InputFacts {
                 Token::EndArray => return Ok(()),
                 Token::BeginObject => {
                     let item = self.read_object(tokens)?;
-                    // What does not stand in the item is looked up by its id. Of reasoning, only the
+                    // What is not in the item is looked up by its id. Of reasoning, only the
                     // encrypted form is what the model reads.
                     let is_reference = match item.is_reasoning {
                         true => item.has_id && !item.is_encrypted,
@@ -341,7 +341,7 @@ impl InputFacts {
     }
 
     /// Where an image or a document of Anthropic's format comes from: `base64`, `text` and `content`
-    /// stand in the body, `url` and `file` do not.
+    /// are in the body, `url` and `file` are not.
     fn read_source<'a>(
         &mut self,
         tokens: &mut Tokenizer<'a>,
@@ -400,7 +400,7 @@ impl InputFacts {
 }
 
 /// The length of data in base64, decoded and rounded up; `None` if it is no text, or an address where
-/// to fetch the data. A media type may stand before it.
+/// to fetch the data. A media type may come before it.
 pub(super) fn inline_length(value: Token<'_>) -> Option<u64> {
     let Token::String(data) = value else { return None };
     let head = data.raw();

@@ -9,7 +9,7 @@ use crate::llm::format::Format;
 /// upstreams take: the most that OpenAI's API allows.
 pub(super) const MAX_CHOICES: u64 = 128;
 
-/// Fields that some servers take for a limit beside OpenAI's, or instead of it, under case folding.
+/// Fields that some servers take for a limit in addition to OpenAI's, or instead of it, under case folding.
 /// None of them makes a request cheaper, since other servers ignore it; each may make it dearer.
 const OTHER_LIMITS: &[&str] = &[
     "max_decoded_tokens",
@@ -90,7 +90,7 @@ pub(super) struct OutputFacts {
     max_completion_tokens: Limit,
     max_output_tokens: Limit,
     other: Limit,
-    /// Tokens of thoughts that may come beside those of the answer.
+    /// Tokens of thoughts that may come in addition to those of the answer.
     thinking: Limit,
     choices: Limit,
     /// Whether the operation has no limits on the answer, so that none is kept to.

@@ -69,19 +69,12 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::domain::ids::RequestId;
+    use crate::llm::test_support::rate_limited;
 
     #[test]
     fn the_form_is_anthropics_with_the_stable_code() {
-        let request_id = RequestId::from(uuid::Uuid::nil());
-        let error = GatewayError {
-            message: "Too \"many\".",
-            kind: "rate_limit_error",
-            code: "rate_limit_exceeded",
-            param: None,
-            status: 429,
-            request_id,
-        };
+        let error = rate_limited();
+        let request_id = error.request_id;
         let body: Value = serde_json::from_str(&error_body(&error)).unwrap();
         assert_eq!(
             body,
@@ -102,12 +95,10 @@ mod tests {
     #[test]
     fn sdks_are_told_to_go_on_without_a_thread() {
         let error = |param| GatewayError {
-            message: "No.",
-            kind: "invalid_request_error",
             code: "unsupported_parameter",
             param: Some(param),
             status: 400,
-            request_id: RequestId::from(uuid::Uuid::nil()),
+            ..rate_limited()
         };
         let details = |param| -> Value {
             let body: Value = serde_json::from_str(&error_body(&error(param))).unwrap();

@@ -5,14 +5,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::parse_usage;
-use crate::json::scanner::TopLevelScanner;
 use crate::json::strings::StringValues;
 use crate::llm::answer::event::{
-    Event, EventContent, NamedEvent, after_delta, is_error, named, parse_object,
+    Event, EventContent, LongEvent, NamedEvent, after_delta, named, parse_object,
 };
-use crate::llm::format::Format;
 use crate::llm::text_sample::TextSampler;
-use crate::llm::usage::model_name;
 
 /// A block as it begins; most begin empty.
 #[derive(Default, Deserialize)]
@@ -57,27 +54,22 @@ pub(in crate::llm) fn read_event(event: Event<'_>, text: &mut TextSampler) -> Ev
         "content_block_start" => take_block(&event, text),
         _ => {}
     }
-    event.add_to(&mut content, Format::Messages);
+    event.add_to(&mut content, parse_usage);
     content
 }
 
 pub(in crate::llm) fn read_long_event(
-    name: &str,
-    members: &TopLevelScanner,
-    length: u64,
+    event: LongEvent<'_>,
     text: &mut TextSampler,
 ) -> EventContent {
+    let LongEvent { name, members, length } = event;
     let name = named(name, members.kind.value());
     if name == "content_block_delta" {
         text.count_unseen(length);
     }
-    let content = EventContent::of_message(name);
-    EventContent {
-        is_error: content.is_error || is_error(members.error.beginning()),
-        usage: members.usage.value().and_then(parse_usage),
-        model: members.model.value().and_then(model_name),
-        ..content
-    }
+    let mut content = EventContent::of_message(name);
+    content.add_members(members, parse_usage);
+    content
 }
 
 /// Takes the text in the event's `delta`: what is written, thought, or given to a tool.

@@ -1,11 +1,11 @@
 //! Plain answers, and recorded streams of Anthropic's API.
 
-use bytes::Bytes;
 use proptest::prelude::*;
 
 use crate::domain::tokens::TokenUsage;
 use crate::llm::answer::{AnswerContent, PlainAnswer, StreamEnd, StreamedAnswer};
 use crate::llm::format::Format;
+use crate::llm::test_support::{self, tokens};
 
 /// A recorded stream, with a ping and a comment in it.
 fn thinking_stream() -> String {
@@ -57,23 +57,7 @@ fn recorded() -> Vec<(String, TokenUsage)> {
 
 /// Passes the stream in chunks of these sizes and checks that nothing of it is changed.
 fn pass(stream: &str, sizes: &[usize]) -> StreamedAnswer {
-    let mut answer = StreamedAnswer::new(Format::Messages, true);
-    let mut rest = stream.as_bytes();
-    let mut out = Vec::new();
-    for size in sizes.iter().cycle() {
-        let (chunk, after) = rest.split_at((*size).min(rest.len()));
-        out.extend(answer.push(Bytes::copy_from_slice(chunk)).unwrap_or_default());
-        rest = after;
-        if rest.is_empty() {
-            break;
-        }
-    }
-    assert_eq!(out, stream.as_bytes());
-    answer
-}
-
-fn tokens(answer: &StreamedAnswer) -> TokenUsage {
-    answer.observed().usage.unwrap().tokens(10_000)
+    test_support::pass(StreamedAnswer::new(Format::Messages, true), stream.as_bytes(), sizes)
 }
 
 #[test]

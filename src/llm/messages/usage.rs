@@ -4,23 +4,23 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::domain::tokens::TokenUsage;
-use crate::llm::usage::{ReportedUsage, UsageNames};
+use crate::domain::tokens::{ByKind, TokenUsage};
+use crate::llm::usage::{NO_KINDS, ReportedUsage, UsageNames};
 
 pub(in crate::llm) const USAGE_NAMES: UsageNames = UsageNames {
-    input: &[("", "input_tokens")],
-    cached_input: &[("", "cache_read_input_tokens")],
-    cache_write: &[
-        ("", "cache_creation_input_tokens"),
-        ("cache_creation", "ephemeral_5m_input_tokens"),
-    ],
-    cache_write_1h: &[("cache_creation", "ephemeral_1h_input_tokens")],
-    output: &[("", "output_tokens")],
-    reasoning: &[("output_tokens_details", "thinking_tokens")],
-    audio_input: &[],
-    audio_output: &[],
-    total: &[],
-    reasoning_beside_output: &[],
+    kinds: ByKind {
+        input: &[("", "input_tokens")],
+        cached_input: &[("", "cache_read_input_tokens")],
+        cache_write: &[
+            ("", "cache_creation_input_tokens"),
+            ("cache_creation", "ephemeral_5m_input_tokens"),
+        ],
+        cache_write_1h: &[("cache_creation", "ephemeral_1h_input_tokens")],
+        output: &[("", "output_tokens")],
+        reasoning: &[("output_tokens_details", "thinking_tokens")],
+        ..NO_KINDS
+    },
+    ..UsageNames::NONE
 };
 
 /// Reads a `usage` object. `None` when it is not an object or holds no known count.

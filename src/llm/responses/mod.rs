@@ -9,6 +9,12 @@ pub(super) use stream::{read_event, read_long_event};
 pub(super) use usage::USAGE_NAMES;
 
 use super::error::{GatewayError, to_json};
+use super::usage::ReportedUsage;
+
+/// Reads a `usage` object. `None` when it is not an object or holds no known count.
+pub(super) fn parse_usage(raw: &str) -> Option<ReportedUsage> {
+    ReportedUsage::parse(raw, &USAGE_NAMES)
+}
 
 #[derive(Serialize)]
 struct ErrorEvent<'a> {

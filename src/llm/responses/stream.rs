@@ -1,14 +1,13 @@
 //! The events of a responses stream: named, or with their name in `type`; the last is
 //! `response.completed` or one of its kind.
 
+use super::parse_usage;
 use crate::domain::pricing::ToolCalls;
-use crate::json::scanner::TopLevelScanner;
 use crate::json::strings::split_string;
 use crate::llm::answer::event::{
-    Event, EventContent, NamedEvent, after_delta, is_error, mentions_error, mentions_usage, named,
+    Event, EventContent, LongEvent, NamedEvent, after_delta, mentions_error, mentions_usage, named,
     parse_object,
 };
-use crate::llm::format::Format;
 use crate::llm::text_sample::TextSampler;
 use crate::llm::usage::model_name;
 
@@ -42,16 +41,15 @@ pub(in crate::llm) fn read_event(event: Event<'_>, text: &mut TextSampler) -> Ev
     let name = event.name(name);
     take_text(name, data, text);
     let mut content = EventContent::named(name);
-    event.add_to(&mut content, Format::Responses);
+    event.add_to(&mut content, parse_usage);
     content
 }
 
 pub(in crate::llm) fn read_long_event(
-    name: &str,
-    members: &TopLevelScanner,
-    length: u64,
+    event: LongEvent<'_>,
     text: &mut TextSampler,
 ) -> EventContent {
+    let LongEvent { name, members, length } = event;
     let name = named(name, members.kind.value());
     if name.ends_with(".delta") {
         text.count_unseen(length);
@@ -60,10 +58,7 @@ pub(in crate::llm) fn read_long_event(
     let id = members.response().and_then(|response| response.id.value());
     content.response_id = id.and_then(model_name);
     for part in [Some(members), members.response()].into_iter().flatten() {
-        content.is_error |= is_error(part.error.beginning());
-        let usage = part.usage.value().and_then(|raw| Format::Responses.parse_usage(raw));
-        content.usage = usage.or(content.usage);
-        content.model = content.model.or_else(|| part.model.value().and_then(model_name));
+        content.add_members(part, parse_usage);
     }
     content
 }

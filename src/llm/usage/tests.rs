@@ -93,16 +93,7 @@ fn fractions_are_rounded_up() {
 fn each_kind_is_read_in_all_its_places() {
     for format in Format::ALL {
         let names = format.usage_names();
-        for places in [
-            names.input,
-            names.cached_input,
-            names.cache_write,
-            names.cache_write_1h,
-            names.output,
-            names.reasoning,
-            names.audio_input,
-            names.audio_output,
-        ] {
+        for places in names.kinds.values() {
             for (object, name) in places {
                 let raw = match *object {
                     "" => format!(r#"{{"{name}": 7}}"#),
@@ -145,7 +136,7 @@ fn reasoning_beside_the_output_is_told_by_its_provider() {
         ))
     };
     let perplexity = r#", "citation_tokens": 20016, "num_search_queries": 18"#;
-    // More than the output is charged beside it.
+    // More than the output is charged in addition to it.
     assert_eq!(usage(73997, perplexity).output, Some(7163));
     assert_eq!(usage(73997, perplexity).reasoning, Some(73997));
     assert_eq!(charged_tokens(&usage(73997, perplexity)), (33, 7163 + 73997));
@@ -182,7 +173,7 @@ fn later_reports_replace_earlier_ones() {
 #[test]
 fn a_total_tells_what_stands_beside_input_and_output() {
     for (raw, input, output) in [
-        // Reasoning beside the output, and within it.
+        // Reasoning in addition to the output, and within it.
         (
             r#"{"prompt_tokens": 100, "completion_tokens": 200, "total_tokens": 450,
                 "completion_tokens_details": {"reasoning_tokens": 150}}"#,
@@ -195,7 +186,7 @@ fn a_total_tells_what_stands_beside_input_and_output() {
             100,
             200,
         ),
-        // The same with more reasoning than output, which stands beside it anyway.
+        // The same with more reasoning than output, which cannot be a part of it.
         (
             r#"{"input_tokens": 10, "output_tokens": 20, "total_tokens": 530,
                 "output_tokens_details": {"reasoning_tokens": 500}}"#,
@@ -208,9 +199,9 @@ fn a_total_tells_what_stands_beside_input_and_output() {
             10,
             990,
         ),
-        // Thoughts that no detail tells of.
+        // Thoughts that no detail counts.
         (r#"{"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 623}"#, 20, 603),
-        // Input from the cache beside the input.
+        // Input from the cache in addition to the input.
         (
             r#"{"prompt_tokens": 600, "completion_tokens": 20, "total_tokens": 1120,
                 "prompt_tokens_details": {"cached_tokens": 500}}"#,
@@ -240,7 +231,7 @@ fn a_total_tells_what_stands_beside_input_and_output() {
         let usage = report(raw).tokens(1000);
         assert_eq!((usage.input, usage.output), (Some(input), Some(output)), "{raw}");
     }
-    // Beside what is not known nothing can stand.
+    // Nothing is added to what is not known.
     let half = report(r#"{"prompt_tokens": 20, "total_tokens": 623}"#);
     assert_eq!(half.tokens(1000), half.counts);
     assert_eq!(parse(r#"{"total_tokens": 623}"#), None);

@@ -13,7 +13,7 @@ use crate::policy::limit::Limit;
 use crate::policy::limits::{Claims, LimitSource, LimitStatus};
 use crate::policy::set::{MatchedPolicy, Policy, PolicyLimit};
 
-/// The policies that a request matches, and how their limits stand.
+/// The policies that a request matches, and what is left of their limits.
 #[derive(Clone, Debug, Default)]
 pub struct PolicyReport {
     /// The broadest first.

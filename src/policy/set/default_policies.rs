@@ -6,8 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sha2::{Digest, Sha256};
-
+use super::child_id::{child_id, overflow_id};
 use super::policy::{BadPolicy, Policy, StoredPolicy, Tier};
 use crate::domain::ids::PolicyId;
 use crate::domain::policy::{
@@ -146,26 +145,4 @@ impl DefaultPolicy {
     fn new_children(&self) -> MutexGuard<'_, HashMap<PolicyId, bool>> {
         self.new_children.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The id of a default policy's child for a subject, and for a value of its metadata key.
-pub fn child_id(parent: PolicyId, subject: &str, header: Option<&str>) -> PolicyId {
-    let mut digest = Sha256::new();
-    digest.update(parent.uuid().as_bytes());
-    // The subject's id has no zero byte, so the header's value cannot be confused with it.
-    digest.update(subject.as_bytes());
-    digest.update([0]);
-    if let Some(value) = header {
-        digest.update(value.as_bytes());
-    }
-    let mut bytes = [0; 16];
-    for (byte, hashed) in bytes.iter_mut().zip(digest.finalize()) {
-        *byte = hashed;
-    }
-    PolicyId::from(uuid::Builder::from_custom_bytes(bytes).into_uuid())
-}
-
-/// The bucket that all subjects beyond the maximum number of children share.
-pub fn overflow_id(parent: PolicyId) -> PolicyId {
-    child_id(parent, "", None)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::child_id;
+use super::child_id::child_id;
 use crate::domain::ids::PolicyId;
 use crate::domain::policy::{
     Epochs, InvalidField, Matchers, PolicyConfig, PolicyFamily, PolicyType, SubjectKind,

@@ -2,8 +2,8 @@
 
 use crate::domain::policy::fallback::Triggers;
 use crate::llm::provider_error::ErrorCause;
+use crate::proxy::answer::Answer;
 use crate::proxy::error::ProxyError;
-use crate::proxy::relay_head::Answer;
 use crate::upstream::UpstreamError;
 
 /// Why an attempt brought no answer that is relayed.
@@ -40,7 +40,7 @@ impl LastResult {
         }
     }
 
-    /// Whether the upstream may bill what it did: an error it told with an error's status it will not.
+    /// Whether the upstream may bill what it did: it does not bill what it refused with an error's status.
     pub(super) fn may_be_billed(&self) -> bool {
         match self {
             Self::Answer(_, reason) => matches!(reason, Reason::ReportedWithSuccess(_)),
@@ -69,7 +69,7 @@ pub(super) enum Reason {
     ServerError,
     /// The chain lists the status.
     ListedStatus,
-    /// A failure that was told with a success status, by its stable code.
+    /// A failure that was reported with a success status, by its stable code.
     ReportedWithSuccess(&'static str),
 }
 

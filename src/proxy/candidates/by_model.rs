@@ -57,7 +57,7 @@ fn unknown(id: &str) -> ProxyError {
 }
 
 /// The configuration with this name; else the one before the first slash, if it lets callers choose the
-/// model, which stands after it.
+/// model, which comes after it.
 async fn configuration<'r>(
     plane: ModelPlane<'_>,
     subject: &Subject<'_>,

@@ -3,12 +3,11 @@
 use actix_web::http::StatusCode;
 
 use super::row::{Retry, Row, denied, model_override, row};
-use super::{ProxyError, RefusedCredential};
+use super::{ProxyError, RefusedCredential, SUPPORTED_CODINGS};
 use crate::domain::provider::UpstreamApi;
 use crate::llm::convert::answer::Failure;
 use crate::llm::convert::error::ConvertError;
 use crate::policy::admission::Reason;
-use crate::proxy::content_coding::SUPPORTED;
 
 impl ProxyError {
     /// The table.
@@ -53,7 +52,7 @@ impl ProxyError {
                 "unsupported_content_encoding",
                 Never,
                 format!(
-                    "The gateway does not read the Content-Encoding '{named}'. Send the body uncompressed, or compressed once or twice with any of: {SUPPORTED}."
+                    "The gateway does not read the Content-Encoding '{named}'. Send the body uncompressed, or compressed once or twice with any of: {SUPPORTED_CODINGS}."
                 ),
             ),
             Self::IncompleteBody => row(

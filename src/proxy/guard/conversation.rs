@@ -5,7 +5,7 @@ use actix_web::http::header::HeaderName;
 use smallvec::SmallVec;
 use zeroize::Zeroizing;
 
-use super::{GuardStage, off_worker};
+use super::GuardStage;
 use crate::directory::own_responses::OwnResponse;
 use crate::domain::provider::UpstreamId;
 use crate::llm::format::Format;
@@ -15,6 +15,7 @@ use crate::policy::guard::placeholder::{ConversationId, ConversationKey};
 use crate::proxy::candidates::{scope_of, unavailable};
 use crate::proxy::context::RequestContext;
 use crate::proxy::error::ProxyError;
+use crate::proxy::off_worker::off_worker;
 use crate::proxy::read::CallerBody;
 
 /// Tells which conversation a request belongs to.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{GuardStage, off_worker};
+use super::GuardStage;
 use crate::accounting::budget::Share;
 use crate::policy::admission::Reason;
 use crate::policy::guard::entities::Entities;
@@ -14,6 +14,7 @@ use crate::policy::set::MatchedGuard;
 use crate::presidio::{Presidio, PresidioError};
 use crate::proxy::context::RequestContext;
 use crate::proxy::error::ProxyError;
+use crate::proxy::off_worker::off_worker;
 use crate::proxy::read::CallerBody;
 use crate::proxy::restore::{AnswerRestorer, NameSearch};
 

@@ -1,14 +1,13 @@
 //! One model of the list, and where it is called.
 
-use percent_encoding::utf8_percent_encode;
 use serde_json::{Value, json};
 
 use crate::directory::workspace_configurations::ListedConfiguration;
 use crate::domain::provider::{Provider, UpstreamApi};
 use crate::llm::model_listing::ListedModel;
-use crate::proxy::target::SEGMENT;
+use crate::proxy::path_segment::path_segment;
 
-/// What stands before the names of configurations.
+/// What comes before the names of configurations.
 pub const CONFIGURATION_PREFIX: &str = "custom/";
 
 /// A model that the caller may use.
@@ -30,7 +29,7 @@ impl ModelEntry {
     /// A model configuration.
     pub fn of_configuration(configuration: &ListedConfiguration) -> Self {
         let ListedConfiguration { id, name, provider, .. } = configuration;
-        let segment = utf8_percent_encode(name, SEGMENT);
+        let segment = path_segment(name);
         let made_at = id.uuid().get_timestamp().map(|at| at.to_unix().0);
         Self {
             id: format!("{CONFIGURATION_PREFIX}{name}"),
@@ -79,7 +78,7 @@ impl ModelEntry {
         }
     }
 
-    /// Where the model is called, as lists tell it.
+    /// Where the model is called, as lists show it.
     pub fn place(&self) -> Value {
         match &self.model {
             Some(model) => json!({"path": self.path, "model": model}),

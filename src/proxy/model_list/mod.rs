@@ -189,7 +189,7 @@ pub async fn usable_providers<'p>(
     Ok(usable)
 }
 
-/// Whether an id is of a model of this provider, by what stands before its first slash.
+/// Whether an id is of a model of this provider, by what comes before its first slash.
 fn is_of(id: &str, provider: Provider) -> bool {
     let (first, _) = id.split_once('/').unwrap_or_default();
     !id.starts_with(CONFIGURATION_PREFIX) && provider_of_segment(first) == Some(provider)

@@ -11,9 +11,9 @@ use crate::domain::headers::ANTHROPIC_VERSION;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     OpenAi,
-    /// Of clients that tell the version of Anthropic's API.
+    /// For clients that send the version of Anthropic's API.
     Anthropic,
-    /// Of Codex, which tells its own version in the query.
+    /// For Codex, which sends its own version in the query.
     Codex,
 }
 

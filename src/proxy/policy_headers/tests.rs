@@ -1,4 +1,4 @@
-//! Headers that tell how the policies stand.
+//! Headers that tell what is left of the policies' limits.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ fn policy(number: u128, name: &str, policy_type: PolicyType, config: Value) -> S
     }
 }
 
-/// A report of these policies; the first limit of each stands like this, if it does.
+/// A report of these policies; this is what is left of each one's first limit, if anything is said.
 fn report(policies: Vec<StoredPolicy>, statuses: &[Option<LimitStatus>]) -> PolicyReport {
     let set = PolicySet::compile(policies).unwrap();
     let id = Uuid::from_u128;

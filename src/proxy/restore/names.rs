@@ -7,7 +7,7 @@ use super::AnswerRestorer;
 use crate::policy::guard::answer_names::AnswerNames;
 use crate::policy::guard::redact::ScanError;
 use crate::presidio::Presidio;
-use crate::proxy::guard::off_worker;
+use crate::proxy::off_worker::off_worker;
 use crate::upstream::UpstreamClient;
 
 /// The search of one answer.

@@ -326,7 +326,7 @@ impl fmt::Debug for UpstreamClient {
 
 impl fmt::Debug for UpstreamRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the headers and not the body: they hold a key and somebody's words.
+        // Leaves out the headers and the body: they hold a key and somebody's words.
         f.debug_struct("UpstreamRequest")
             .field("method", &self.method)
             .field("path_and_query", &self.target.path_and_query())

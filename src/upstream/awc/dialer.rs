@@ -83,7 +83,7 @@ impl Inner {
         let (Some(host), Some(port)) = (uri.host(), uri.port_u16()) else {
             return Err(UpstreamError::InvalidRequest("the URL has no host or no port".into()));
         };
-        // IPv6 addresses stand in brackets in a URI, and nowhere else.
+        // IPv6 addresses have brackets in a URI, and nowhere else.
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let addresses = self.allowed_addresses(host, port).await?;
         let tcp = connect(&addresses, deadline).await?;

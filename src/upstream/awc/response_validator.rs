@@ -407,7 +407,7 @@ impl ActixStream for ValidatedConnection {
 
 impl fmt::Debug for ValidatedConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the buffers: they hold what providers and callers say to each other.
+        // Leaves out the buffers: they hold what providers and callers say to each other.
         f.debug_struct("ValidatedConnection").field("phase", &self.phase).finish_non_exhaustive()
     }
 }

@@ -223,7 +223,7 @@ proptest! {
         }
     }
 
-    /// Whatever the caller sends, the configured parameter stands first and alone.
+    /// Whatever the caller sends, the configured parameter comes first and only once.
     #[test]
     fn the_configuration_wins(query in "[vV%76=&a+;]{0,30}") {
         let joined = base("https://h?v=1").join("/m", Some(&query)).path_and_query().to_owned();

@@ -48,7 +48,7 @@ async fn a_reader_that_takes_all_bytes_and_never_asks_for_the_end_leaves_a_usabl
 
 #[actix_web::test]
 async fn bytes_that_nobody_asked_for_are_never_an_answer() {
-    // Behind the answer, in the same packet: the start of a forged one.
+    // After the answer, in the same packet, comes the start of a forged one.
     for answer in [
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged",

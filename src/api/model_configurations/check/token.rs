@@ -6,9 +6,11 @@ use bytes::{Bytes, BytesMut};
 use serde_json::json;
 
 use super::Upstream;
-use crate::accounting::engine::{Accounting, RequestFacts, TargetFacts, denied_status};
+use crate::accounting::Accounting;
+use crate::accounting::engine::{RequestFacts, denied_status};
 use crate::accounting::request::AccountedRequest;
 use crate::accounting::sent_body::SentBody;
+use crate::accounting::target_facts::TargetFacts;
 use crate::directory::upstream_entry::UpstreamEntry;
 use crate::domain::policy::Subject;
 use crate::domain::principal::Principal;

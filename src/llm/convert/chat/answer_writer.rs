@@ -9,6 +9,7 @@ use super::message::{Places, arguments, call_entry, call_id, id, write_annotatio
 use super::reasoning::{Entry, write_extra_content};
 use super::usage::{has_counts, write_usage};
 use crate::json::writer::JsonWriter;
+use crate::llm::sse::PING;
 
 /// Writes the events of an answer as a stream of chunks. Its state is that of the open blocks.
 #[derive(Debug)]
@@ -113,7 +114,7 @@ impl AnswerWriter {
 
     /// Appends a comment, which clients ignore.
     pub(in super::super) fn ping(&mut self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b": ping\n\n");
+        out.extend_from_slice(PING);
     }
 
     fn find(&mut self, block: u32) -> Option<&mut OpenKind> {

@@ -27,7 +27,7 @@ pub(in super::super) struct StreamReader {
     stop: Option<Stop>,
 }
 
-/// An open block. Only calls can be open beside it.
+/// An open block. Only calls can be open at the same time.
 #[derive(Debug)]
 struct Open {
     block: u32,
@@ -78,13 +78,15 @@ impl StreamReader {
     fn read_done(&mut self, out: &mut Vec<AnswerEvent>) -> Result<(), Failure> {
         if self.stop.is_none() {
             if self.next_block == 0 || !self.calls.are_complete() {
-                return Err(failure("The provider's answer ended before it was complete."));
+                return Err(Failure::unusable(
+                    "The provider's answer ended before it was complete.",
+                ));
             }
             let native = String::new();
             self.stop = Some(Stop { reason: StopReason::End, native, sequence: None });
         }
         self.close_open(out);
-        self.calls.close_all(out).map_err(failure)?;
+        self.calls.close_all(out).map_err(Failure::unusable)?;
         self.has_ended = true;
         out.extend(self.stop.take().map(AnswerEvent::Stop));
         out.push(AnswerEvent::End);
@@ -97,7 +99,7 @@ impl StreamReader {
         data: &str,
         out: &mut Vec<AnswerEvent>,
     ) -> Result<(), Failure> {
-        let malformed = || failure("The provider sent an event that can't be read.");
+        let malformed = || Failure::unusable("The provider sent an event that can't be read.");
         let chunk = Fields::parse(data, &Path::ROOT).map_err(|_| malformed())?;
         let may_be_error = name == Some("error") || mentions_error(data.as_bytes());
         if may_be_error && let Some(failure) = find_error(name, &chunk) {
@@ -137,7 +139,7 @@ impl StreamReader {
         choice: &Fields<'_>,
         out: &mut Vec<AnswerEvent>,
     ) -> Result<(), Failure> {
-        let malformed = || failure("The provider sent an event that can't be read.");
+        let malformed = || Failure::unusable("The provider sent an event that can't be read.");
         let delta = choice.get("delta").map(|raw| (raw, false));
         // A whole message, in a plain answer or in a stream of one.
         if let Some((raw, is_whole)) =
@@ -157,7 +159,7 @@ impl StreamReader {
             sequence: sequence.map(Into::into),
         };
         self.close_open(out);
-        self.calls.close_all(out).map_err(failure)?;
+        self.calls.close_all(out).map_err(Failure::unusable)?;
         // The first word counts, unless it was a plain stop that a later one refines.
         if self.stop.as_ref().is_none_or(|before| before.reason == StopReason::End) {
             self.stop = Some(stop);
@@ -171,7 +173,7 @@ impl StreamReader {
         is_whole: bool,
         out: &mut Vec<AnswerEvent>,
     ) -> Result<(), Failure> {
-        let malformed = || failure("The provider sent an event that can't be read.");
+        let malformed = || Failure::unusable("The provider sent an event that can't be read.");
         let text = |key| delta.get(key).and_then(parse_text).filter(|text| !text.is_empty());
         let details = delta.get("reasoning_details").map(read_details).unwrap_or_default();
         let (of_calls, details): (Vec<_>, Vec<_>) =
@@ -255,7 +257,7 @@ impl StreamReader {
         signature: &mut Option<Opaque<'static>>,
         out: &mut Vec<AnswerEvent>,
     ) -> Result<(), Failure> {
-        let malformed = || failure("The provider sent a tool call that can't be read.");
+        let malformed = || Failure::unusable("The provider sent a tool call that can't be read.");
         let mut pieces = Vec::new();
         if let Some(raw) = delta.get("tool_calls") {
             for raw in parse_array(raw).ok_or_else(malformed)? {
@@ -271,7 +273,9 @@ impl StreamReader {
         }
         for piece in pieces {
             self.close_open(out);
-            self.calls.take(piece, is_whole, &mut self.next_block, out).map_err(failure)?;
+            self.calls
+                .take(piece, is_whole, &mut self.next_block, out)
+                .map_err(Failure::unusable)?;
         }
         Ok(())
     }
@@ -332,10 +336,6 @@ impl StreamReader {
     }
 }
 
-fn failure(message: &str) -> Failure {
-    Failure { code: "upstream_error".to_owned(), message: message.to_owned() }
-}
-
 /// The meaning of a `finish_reason`. Words for an answer that was broken off are errors.
 fn read_reason(word: &str) -> Result<StopReason, Failure> {
     Ok(match word {
@@ -373,8 +373,8 @@ fn read_error(raw: &str) -> Failure {
     match Fields::parse(raw, &Path::ROOT) {
         Ok(error) => read_error_object(&error),
         Err(_) => match parse_text(raw) {
-            Some(message) => failure(&message),
-            None => failure("The provider reports an error."),
+            Some(message) => Failure::unusable(message),
+            None => Failure::unusable("The provider reports an error."),
         },
     }
 }
@@ -385,7 +385,7 @@ fn read_error_object(error: &Fields<'_>) -> Failure {
     let code = text("code").or_else(|| text("type")).or_else(|| number().map(Into::into));
     let message = text("message").unwrap_or_else(|| "The provider reports an error.".into());
     Failure {
-        code: code.unwrap_or_else(|| "upstream_error".into()).into_owned(),
+        code: code.unwrap_or_else(|| Failure::UNUSABLE.into()).into_owned(),
         message: message.into_owned(),
     }
 }

@@ -10,17 +10,12 @@ pub(super) fn read_usage(raw: &str) -> Option<AnswerUsage> {
     let usage = Format::Chat.parse_usage(raw)?.tokens(u64::MAX);
     let through_cache =
         usage.cached_input.unwrap_or(0).saturating_add(usage.cache_write.unwrap_or(0));
-    // Parts that exceed their whole are counted beside it.
+    // Parts that exceed their whole are counted in addition to it.
     let beside = usage.reasoning.filter(|reasoning| usage.output < Some(*reasoning)).unwrap_or(0);
     Some(AnswerUsage {
         input: usage.input.map(|input| input.checked_sub(through_cache).unwrap_or(input)),
-        cache_read: usage.cached_input,
-        cache_write: usage.cache_write,
-        cache_write_1h: usage.cache_write_1h,
         output: usage.output.map(|output| output.saturating_add(beside)),
-        reasoning: usage.reasoning,
-        audio_input: usage.audio_input,
-        audio_output: usage.audio_output,
+        ..usage.into()
     })
 }
 
@@ -70,7 +65,7 @@ mod tests {
                     ..AnswerUsage::default()
                 },
             ),
-            // DeepSeek's names; xAI's reasoning beside the output.
+            // DeepSeek's names; xAI's reasoning in addition to the output.
             (
                 r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":35,"prompt_cache_hit_tokens":8,"completion_tokens_details":{"reasoning_tokens":20}}"#,
                 AnswerUsage {

@@ -79,7 +79,7 @@ impl<'r> Extras<'r> {
         Ok(extras)
     }
 
-    /// Whether the model takes `temperature` and the like beside these.
+    /// Whether the model takes `temperature` and the like together with these.
     pub(super) fn takes_sampling(&self) -> bool {
         !is_unlimited(self.family, self.effort)
     }

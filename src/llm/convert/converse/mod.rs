@@ -12,6 +12,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tools;
+mod values;
 
 pub(super) use plain::read_answer;
 pub(super) use request::write_request;

@@ -4,10 +4,8 @@ use super::super::answer::{AnswerEvent, BlockKind, Failure};
 use super::super::error::UnreadableAnswer;
 use super::super::fields::{Fields, parse_array};
 use super::stop::read_stop;
-use super::stream::{
-    UPSTREAM_ERROR, call_kind, malformed, parse_object, read_citation, read_usage,
-    reasoning_events, string,
-};
+use super::stream::{call_kind, read_citation, read_usage, reasoning_events};
+use super::values::{parse_object, string};
 use crate::json::compact::compact;
 
 /// Reads a plain answer into events that end with `End`, or with `Failed` if it can't be used.
@@ -16,7 +14,7 @@ pub(in crate::llm::convert) fn read_answer(
 ) -> Result<Vec<AnswerEvent>, UnreadableAnswer> {
     let mut events = vec![AnswerEvent::Start { id: None, model: None }];
     if let Err(failure) = read(json, &mut events) {
-        if failure.code == UPSTREAM_ERROR {
+        if failure.code == Failure::UNUSABLE {
             return Err(UnreadableAnswer(failure.message.into()));
         }
         events.push(AnswerEvent::Failed(failure));
@@ -26,10 +24,10 @@ pub(in crate::llm::convert) fn read_answer(
 
 fn read(json: &str, out: &mut Vec<AnswerEvent>) -> Result<(), Failure> {
     let answer = parse_object(json)?;
-    let output = answer.get("output").ok_or_else(malformed).and_then(parse_object)?;
-    let message = output.get("message").ok_or_else(malformed).and_then(parse_object)?;
+    let output = answer.get("output").ok_or_else(Failure::malformed).and_then(parse_object)?;
+    let message = output.get("message").ok_or_else(Failure::malformed).and_then(parse_object)?;
     let mut count = 0;
-    for block in message.get("content").and_then(parse_array).ok_or_else(malformed)? {
+    for block in message.get("content").and_then(parse_array).ok_or_else(Failure::malformed)? {
         read_block(&parse_object(block)?, &mut count, out)?;
     }
     let stop = read_stop(&answer)?;

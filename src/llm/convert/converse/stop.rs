@@ -2,7 +2,7 @@
 
 use super::super::answer::{Failure, Stop, StopReason};
 use super::super::fields::{Fields, parse_text};
-use super::stream::parse_object;
+use super::values::parse_object;
 
 /// The reason in a message's end or in a plain answer, or a failure where the model's call of a tool
 /// can't be used. `None` if there is no reason.
@@ -27,7 +27,7 @@ pub(super) fn read_stop(end: &Fields<'_>) -> Result<Option<Stop>, Failure> {
     Ok(Some(Stop { reason, native: native.into_owned(), sequence }))
 }
 
-/// Models tell the sequence in a field of their own, in streams within `delta`.
+/// Models report the sequence in a field of their own, in streams within `delta`.
 fn sequence(extra: &Fields<'_>) -> Option<String> {
     let delta = extra.get("delta").and_then(|delta| parse_object(delta).ok());
     let own = extra.get("stop_sequence");

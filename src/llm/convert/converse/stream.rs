@@ -1,9 +1,10 @@
 //! Reads the events of a stream. The usage comes after the message's end, in `metadata`.
 
 use super::super::answer::{Annotation, AnswerEvent, AnswerUsage, BlockKind, Failure};
-use super::super::fields::{Fields, Path, parse_text};
+use super::super::fields::{Fields, parse_text};
 use super::super::opaque::{Family, Opaque, OpaqueKind};
 use super::stop::read_stop;
+use super::values::{parse_object, string};
 use crate::llm::converse::parse_usage;
 
 /// The most calls that may be open at a time; AWS closes each before the next.
@@ -214,12 +215,12 @@ impl StreamReader {
             OpenKind::Text => BlockKind::Text,
             OpenKind::Reasoning => BlockKind::Reasoning { is_summary: false },
             // A call has to be begun: its name is needed.
-            OpenKind::Call | OpenKind::Other => return Err(malformed()),
+            OpenKind::Call | OpenKind::Other => return Err(Failure::malformed()),
         };
         self.open(index, kind, Some(opened), out)
     }
 
-    /// Opens a block, in place of one with the same number. Only calls may go on beside it: text that was
+    /// Opens a block, in place of one with the same number. Only calls may go on at the same time: text that was
     /// not closed is, since nothing of it can follow.
     fn open(
         &mut self,
@@ -230,7 +231,7 @@ impl StreamReader {
     ) -> Result<Option<u32>, Failure> {
         self.close(|block| block.index == index || block.kind != OpenKind::Call, out);
         if self.open.len() == MAX_OPEN {
-            return Err(malformed());
+            return Err(Failure::malformed());
         }
         let block = opened.map(|kind| {
             let block = self.count;
@@ -299,7 +300,7 @@ pub(super) fn reasoning_events(object: &Fields<'_>) -> Result<Vec<ReasoningPiece
 /// A call of a tool of the caller's.
 pub(super) fn call_kind(call: &Fields<'_>) -> Result<BlockKind, Failure> {
     let id = call.get("toolUseId").map_or(Ok(String::new()), string)?;
-    let name = call.get("name").ok_or_else(malformed).and_then(string)?;
+    let name = call.get("name").ok_or_else(Failure::malformed).and_then(string)?;
     Ok(BlockKind::ToolCall { id, name })
 }
 
@@ -315,15 +316,7 @@ pub(super) fn read_citation(raw: &str) -> Option<Annotation> {
 
 /// The counts; Converse's input is without what went through the cache.
 pub(super) fn read_usage(raw: &str) -> Option<AnswerUsage> {
-    let counts = parse_usage(raw)?.counts;
-    Some(AnswerUsage {
-        input: counts.input,
-        cache_read: counts.cached_input,
-        cache_write: counts.cache_write,
-        cache_write_1h: counts.cache_write_1h,
-        output: counts.output,
-        ..AnswerUsage::default()
-    })
+    parse_usage(raw).map(|usage| usage.counts.into())
 }
 
 /// An exception in place of what was to come.
@@ -333,23 +326,4 @@ fn reported(name: &str, data: &str) -> Failure {
     let message = ["message", "Message", "originalMessage"].into_iter().find_map(text);
     let message = message.map_or("The provider reports an error.".to_owned(), |m| m.into_owned());
     Failure { code: name.to_owned(), message }
-}
-
-/// The answer is not what it should be.
-pub(super) fn malformed() -> Failure {
-    let message = "The provider's answer is not of its format.".to_owned();
-    Failure { code: UPSTREAM_ERROR.to_owned(), message }
-}
-
-/// The code of answers that are not what they should be.
-pub(super) const UPSTREAM_ERROR: &str = "upstream_error";
-
-/// Reads an object.
-pub(super) fn parse_object(raw: &str) -> Result<Fields<'_>, Failure> {
-    Fields::parse(raw, &Path::ROOT).map_err(|_| malformed())
-}
-
-/// Reads a string.
-pub(super) fn string(raw: &str) -> Result<String, Failure> {
-    parse_text(raw).map(|text| text.into_owned()).ok_or_else(malformed)
 }

@@ -17,7 +17,7 @@ pub(in crate::llm::convert) fn read_answer(
     let mut reader = StreamReader::new();
     let mut events = Vec::new();
     if let Err(failure) = reader.read_part(json, &mut events) {
-        if failure.code == UPSTREAM_ERROR {
+        if failure.code == Failure::UNUSABLE {
             return Err(UnreadableAnswer(failure.message.into()));
         }
         events.push(AnswerEvent::Failed(failure));
@@ -42,9 +42,6 @@ pub(in crate::llm::convert) struct StreamReader {
     /// Nothing is read any more.
     is_over: bool,
 }
-
-/// The code of answers that are not what they should be.
-const UPSTREAM_ERROR: &str = "upstream_error";
 
 impl StreamReader {
     /// Nothing has come yet.
@@ -111,16 +108,12 @@ impl StreamReader {
     }
 }
 
-/// The answer is not what it should be.
-pub(super) fn malformed() -> Failure {
-    let message = "The provider's answer is not of its format.".to_owned();
-    Failure { code: UPSTREAM_ERROR.to_owned(), message }
-}
-
 /// An error that came in an array, as Google's do where the answer would have been one.
 fn error_in_array(data: &str) -> Failure {
     let first = parse_array(data).and_then(|elements| Chunk::parse(elements.first()?));
-    first.and_then(|chunk| chunk.error).map_or_else(malformed, |error| reported(error.get()))
+    first
+        .and_then(|chunk| chunk.error)
+        .map_or_else(Failure::malformed, |error| reported(error.get()))
 }
 
 /// An error that is reported in place of an answer.
@@ -141,13 +134,5 @@ fn reported(error: &str) -> Failure {
 fn counts(usage: ReportedUsage) -> AnswerUsage {
     let counts = usage.counts;
     let cached = counts.cached_input.unwrap_or(0);
-    AnswerUsage {
-        input: counts.input.map(|input| input.saturating_sub(cached)),
-        cache_read: counts.cached_input,
-        output: counts.output,
-        reasoning: counts.reasoning,
-        audio_input: counts.audio_input,
-        audio_output: counts.audio_output,
-        ..AnswerUsage::default()
-    }
+    AnswerUsage { input: counts.input.map(|input| input.saturating_sub(cached)), ..counts.into() }
 }

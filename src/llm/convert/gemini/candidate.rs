@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use super::super::answer::{AnswerEvent, BlockKind, Failure, Stop};
 use super::super::opaque::{Family, Opaque, OpaqueKind};
-use super::answer::malformed;
 use super::chunk::{Candidate, FunctionCall, Part};
 use super::grounding::KeptText;
 use super::partial_call::PartialCall;
@@ -79,7 +78,7 @@ impl CandidateReader {
             None if signature.is_some() && !matches!(self.open, Some(Open::Thoughts(_))) => {
                 self.open_text(true, out);
             }
-            // Of what else a model may write, nothing has a place in the caller's format.
+            // The caller's format has no place for anything else that a model may write.
             None => {}
         }
         if let Some(signature) = signature
@@ -133,12 +132,12 @@ impl CandidateReader {
                 }
                 self.partial = Some(PartialCall::new(id, name, signature));
             }
-            None if self.partial.is_none() => return Err(malformed()),
+            None if self.partial.is_none() => return Err(Failure::malformed()),
             None => {}
         }
         if let Some(partial) = &mut self.partial {
             for piece in call.partial_args.into_iter().flatten() {
-                partial.add(piece).ok_or_else(malformed)?;
+                partial.add(piece).ok_or_else(Failure::malformed)?;
             }
         }
         if !continues {
@@ -166,7 +165,7 @@ impl CandidateReader {
     ) {
         self.close(out);
         let block = self.open_block(BlockKind::ToolCall { id, name }, out);
-        // The signature is first, for formats in which it stands before the call.
+        // The signature is first, for formats in which it comes before the call.
         let opaque = signature.map(signed);
         out.extend(opaque.map(|opaque| AnswerEvent::Opaque { block, opaque }));
         out.push(AnswerEvent::Arguments { block, json: arguments });

@@ -88,7 +88,7 @@ fn model_parts<'r>(
 }
 
 /// What the user says, in two parts: Google wants the results of calls in the order of the calls, and
-/// nothing else beside them.
+/// nothing else with them.
 fn user_contents<'r>(
     run: &'r MergedTurn<'_, '_>,
     model: Model<'_>,

@@ -1,4 +1,4 @@
-//! The sources of a text that Google's search found. Places are told in bytes of the text, and given on
+//! The sources of a text that Google's search found. Places are given in bytes of the text, and given on
 //! in characters.
 
 use super::super::answer::Annotation;
@@ -28,7 +28,7 @@ impl KeptText {
         }
     }
 
-    /// The sources: each with the places that it supports, or all of them if no places are told.
+    /// The sources: each with the places that it supports, or all of them if no places are given.
     pub(super) fn annotations(&self, grounding: Grounding) -> Vec<Annotation> {
         let chunks = grounding.grounding_chunks.unwrap_or_default();
         let source = |index: usize, span| {

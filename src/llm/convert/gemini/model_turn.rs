@@ -12,7 +12,7 @@ const NO_SIGNATURE: &str = "skip_thought_signature_validator";
 #[derive(Debug)]
 pub(super) struct ModelTurn<'p> {
     parts: Vec<Part<'p>>,
-    /// A signature that came in a block of reasoning, with the thoughts beside it. It may belong to the
+    /// A signature that came in a block of reasoning, with its thoughts. It may belong to the
     /// call or text that follows: formats without a place for signatures there put it before.
     pending: Option<(&'p str, &'p str)>,
     /// The first call of the turn needs a signature.
@@ -50,7 +50,7 @@ impl<'p> ModelTurn<'p> {
                 self.needs_signature = false;
                 self.parts.push(Part::Call { call, signature });
             }
-            // Thoughts of others are not told: they would be taken for text.
+            // Thoughts of others are left out: they would be taken for text.
             Block::Reasoning(ReasoningBlock { text, opaque, .. }) => {
                 if let Some(signature) = signature(opaque) {
                     self.flush();

@@ -43,7 +43,7 @@ impl<'p> Part<'p> {
         }
     }
 
-    /// The result of a call. Newer models take media within it; what stands beside it otherwise goes to
+    /// The result of a call. Newer models take media within it; otherwise media next to it goes to
     /// `beside`.
     pub(super) fn result(
         result: &'p ToolResult<'_>,

@@ -77,8 +77,8 @@ impl StreamReader {
             return;
         }
         let Some(event) = Object::parse(data) else {
-            let message = "The provider sent an event that is not a JSON object.".to_owned();
-            return self.fail(Failure { code: "upstream_error".to_owned(), message }, out);
+            let message = "The provider sent an event that is not a JSON object.";
+            return self.fail(Failure::unusable(message), out);
         };
         let own_name = event.text("type");
         match own_name.as_deref().or(name).unwrap_or_default() {
@@ -137,8 +137,8 @@ impl StreamReader {
         }
         let id = message.text("id");
         if id.is_some() && self.id.is_some() && id != self.id {
-            let message = "The provider began another answer in the middle of one.".to_owned();
-            self.fail(Failure { code: "upstream_error".to_owned(), message }, out);
+            let message = "The provider began another answer in the middle of one.";
+            self.fail(Failure::unusable(message), out);
         }
     }
 
@@ -275,7 +275,7 @@ fn read_failure(error: &str) -> Failure {
     let error = Object::parse(error);
     let text = |key| error.as_ref().and_then(|error| error.text(key));
     Failure {
-        code: text("type").unwrap_or_else(|| "upstream_error".to_owned()),
+        code: text("type").unwrap_or_else(|| Failure::UNUSABLE.to_owned()),
         message: text("message").unwrap_or_else(|| "The provider reported an error.".to_owned()),
     }
 }

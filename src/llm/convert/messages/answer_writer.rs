@@ -35,7 +35,7 @@ pub(in crate::llm::convert) struct AnswerWriter {
 #[derive(Debug)]
 struct OpenBlock {
     kind: BlockKind,
-    /// Its begin has been written: that waits for the first content, since signatures may have to stand
+    /// Its begin has been written: that waits for the first content, since signatures may have to come
     /// before it, and blocks without content are none.
     has_begun: bool,
     /// Signatures so far, one a kind.
@@ -77,7 +77,7 @@ impl AnswerWriter {
             return;
         }
         match event {
-            // The begin is written with the first content, so that it tells the usage that comes with it.
+            // The begin is written with the first content, so that it has the usage that comes with it.
             AnswerEvent::Start { .. } => {}
             AnswerEvent::Usage(usage) => self.usage = self.usage.updated(usage),
             AnswerEvent::Open { kind, .. } => {
@@ -274,7 +274,7 @@ pub(super) fn write_head(context: &AnswerContext, json: &mut JsonWriter) {
     json.key("container").null();
 }
 
-/// The word to tell, and the sequence at which the model stopped.
+/// The word to report, and the sequence at which the model stopped.
 pub(super) fn stop_reason_for(stop: Option<&Stop>, has_call: bool) -> (&'static str, Option<&str>) {
     let reason = effective_stop(stop.map_or(StopReason::End, |stop| stop.reason), has_call);
     let word = STOP_REASONS.iter().find(|(_, own)| *own == reason);

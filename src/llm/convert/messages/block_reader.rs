@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use super::tool_reader::TOOL_SEARCH;
 use crate::llm::convert::error::ConvertError;
 use crate::llm::convert::fields::{Fields, Path, array, text};
 use crate::llm::convert::media::{read_mime, read_url};
@@ -11,6 +10,9 @@ use crate::llm::convert::request::{
     Block, CacheMark, Media, MediaKind, MediaSource, ReasoningBlock, Role, TextBlock, ToolCall,
     ToolResult,
 };
+
+/// Begins the types and names of the tools that search for tools.
+pub(super) const TOOL_SEARCH: &str = "tool_search_tool_";
 
 type LeftOut<'l, 'a> = &'l mut Vec<Cow<'a, str>>;
 
@@ -88,7 +90,7 @@ pub(super) fn read_cache(
     Ok(Some(if is_long { CacheMark::OneHour } else { CacheMark::FiveMinutes }))
 }
 
-/// Thoughts. `None` if there are none, and nothing that stands for them.
+/// Thoughts. `None` if there are none, and nothing in their place.
 fn read_thinking<'a>(
     kind: &str,
     fields: &Fields<'a>,

@@ -1,6 +1,6 @@
 //! What a model of Anthropic's takes, by the version in its name: names of later models need no change here.
 
-/// The version that a model's name tells.
+/// The version in a model's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Claude<'m> {
     family: &'m str,

@@ -1,5 +1,5 @@
 //! Signatures that belong to a text or to a call of a tool (Gemini): a message has no member for them, so
-//! they stand in a thinking block of their own, whose signature says where they belong.
+//! they get a thinking block of their own, whose signature says where they belong.
 
 use std::borrow::Cow;
 

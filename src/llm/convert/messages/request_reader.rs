@@ -155,7 +155,7 @@ fn read_user<'a>(
     Ok(user.map(|user| Named::new("metadata.user_id", user)))
 }
 
-/// `thinking`, and the effort beside it.
+/// `thinking`, and the effort.
 fn read_thinking<'a>(
     body: &Fields<'a>,
     path: &Path<'_>,

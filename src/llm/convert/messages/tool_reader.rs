@@ -2,13 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::block_reader::read_cache;
+use super::block_reader::{TOOL_SEARCH, read_cache};
 use crate::llm::convert::error::ConvertError;
 use crate::llm::convert::fields::{Fields, Path};
 use crate::llm::convert::request::{Named, Request, Tool, ToolChoice};
-
-/// Begins the types and names of the tools that search for tools.
-pub(super) const TOOL_SEARCH: &str = "tool_search_tool_";
 
 /// Reads `tools`. Other formats have all tools from the beginning: what says that one is loaded later has
 /// no meaning there, nor has the tool that searches for those.

@@ -18,7 +18,7 @@ pub(super) struct Message<'r, 'a> {
 #[derive(Debug)]
 enum Item<'r, 'a> {
     Block(&'r Block<'a>),
-    /// Instructions that stand in a user's message.
+    /// Instructions that are in a user's message.
     Instruction(&'r TextBlock<'a>),
 }
 

@@ -6,20 +6,10 @@ use crate::llm::messages::parse_usage;
 
 /// Reads a `usage` object.
 pub(super) fn read_usage(raw: &str) -> Option<AnswerUsage> {
-    let counts = parse_usage(raw)?.counts;
-    Some(AnswerUsage {
-        input: counts.input,
-        cache_read: counts.cached_input,
-        cache_write: counts.cache_write,
-        cache_write_1h: counts.cache_write_1h,
-        output: counts.output,
-        reasoning: counts.reasoning,
-        audio_input: None,
-        audio_output: None,
-    })
+    parse_usage(raw).map(|usage| usage.counts.into())
 }
 
-/// The counts of a later report; a zero after a larger count stands for one that is missing.
+/// The counts of a later report; a zero after a larger count means that it is missing.
 pub(super) fn without_lost_counts(earlier: AnswerUsage, later: AnswerUsage) -> AnswerUsage {
     let kept = |earlier: Option<u64>, later: Option<u64>| {
         later.filter(|count| *count > 0 || earlier.is_none_or(|earlier| earlier == 0))
@@ -36,7 +26,7 @@ pub(super) fn without_lost_counts(earlier: AnswerUsage, later: AnswerUsage) -> A
     }
 }
 
-/// What is told of usage that the provider does not report.
+/// What is written of usage that the provider does not report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Estimate {
     /// In tokens.

@@ -1,10 +1,9 @@
 //! A provider's plain answer.
 
-use super::super::answer::{AnswerEvent, AnswerUsage};
+use super::super::answer::AnswerEvent;
 use super::super::error::UnreadableAnswer;
 use super::super::fields::{Fields, Path, parse_array, parse_text};
 use super::stream_reader::{StreamReader, failure};
-use crate::llm::format::Format;
 
 /// Reads an answer: an answer that failed ends with that, any other one with its end.
 pub(in crate::llm::convert) fn read_answer(
@@ -37,21 +36,4 @@ pub(in crate::llm::convert) fn read_answer(
     }
     reader.end(&response, &mut events);
     Ok(events)
-}
-
-/// Reads a `usage` object.
-pub(super) fn read_usage(raw: &str) -> Option<AnswerUsage> {
-    let counts = Format::Responses.parse_usage(raw)?.counts;
-    let through_cache =
-        counts.cached_input.unwrap_or(0).saturating_add(counts.cache_write.unwrap_or(0));
-    Some(AnswerUsage {
-        input: counts.input.map(|input| input.saturating_sub(through_cache)),
-        cache_read: counts.cached_input,
-        cache_write: counts.cache_write,
-        cache_write_1h: counts.cache_write_1h,
-        output: counts.output,
-        reasoning: counts.reasoning,
-        audio_input: counts.audio_input,
-        audio_output: counts.audio_output,
-    })
 }

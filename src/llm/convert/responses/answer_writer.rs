@@ -5,12 +5,12 @@ use super::super::AnswerContext;
 use super::super::answer::{
     Annotation, Answer, AnswerEvent, AnswerUsage, BlockKind, Failure, StopReason,
 };
-use super::super::answer_conversion::COMMENT;
 use super::super::sequence::Sequencer;
 use super::echo::write_echo;
 use super::open_item::{Call, Events, Message, OpenItem, Place, Reasoning};
 use crate::json::writer::JsonWriter;
 use crate::llm::convert::opaque::Opaque;
+use crate::llm::sse::PING;
 
 /// Bytes of text for a token, where the provider does not report the output.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -46,7 +46,7 @@ impl AnswerWriter {
 
     /// Appends a sign of life.
     pub(in crate::llm::convert) fn ping(&mut self, out: &mut Vec<u8>) {
-        out.extend_from_slice(COMMENT);
+        out.extend_from_slice(PING);
     }
 }
 
@@ -155,7 +155,7 @@ impl ResponseWriter {
                 self.stop = Some(stop.reason);
                 self.finish_item(out);
             }
-            AnswerEvent::Ping => out.extend_from_slice(COMMENT),
+            AnswerEvent::Ping => out.extend_from_slice(PING),
             AnswerEvent::End => {
                 self.finish_item(out);
                 let status = self.ending();
@@ -250,7 +250,7 @@ impl ResponseWriter {
         json.key("total_tokens").number(input.saturating_add(output));
     }
 
-    /// Where the next item stands.
+    /// The place of the next item.
     fn place(&self, prefix: &str) -> Place {
         let index = self.output.len();
         Place { id: format!("{prefix}_{}_{index}", self.context.seed), index: index as u64 }
@@ -382,7 +382,7 @@ impl ResponseWriter {
     }
 }
 
-/// The error of a response, with a code that OpenAI's schema has; another one stands in the message.
+/// The error of a response, with a code that OpenAI's schema has; another one is put into the message.
 fn write_error(failure: &Failure, json: &mut JsonWriter) {
     let Failure { code, message } = failure;
     let is_limit = ["rate_limit", "throttl", "resource_exhausted"]

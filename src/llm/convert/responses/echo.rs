@@ -65,7 +65,7 @@ pub(in crate::llm::convert) fn echo(json: &str) -> Vec<(&'static str, String)> {
     members.chain(tools).collect()
 }
 
-/// Writes the members that a response has beside its output.
+/// Writes the members that a response has besides its output.
 pub(super) fn write_echo(echo: &[(&'static str, String)], json: &mut JsonWriter) {
     for (key, default) in DEFAULTS {
         let own = echo.iter().find(|(own, _)| *own == key);

@@ -13,7 +13,7 @@ use super::{OF_TEXT, PARAGRAPH, only_openai};
 
 const REFERENCE: &str =
     "refers to an item that OpenAI stores; send the item itself, or use one of OpenAI's models";
-/// How far a signature may stand from its call, in items: they are written beside each other.
+/// How far a signature may be from its call, in items: they are written next to each other.
 const NEAR: usize = 64;
 
 /// Reads `input` into the instructions and the turns of the request.

@@ -3,7 +3,7 @@
 //!
 //! What belongs to other families travels in the `encrypted_content` of reasoning items, in a container
 //! ([`super::opaque`]). A signature that belongs to a text or a call (Gemini) has a reasoning item of its
-//! own beside it, whose container names in the place of an id what it belongs to: the id of the call, or
+//! own, whose container names in place of an id what it belongs to: the id of the call, or
 //! [`OF_TEXT`] for the text before it.
 
 mod answer_reader;

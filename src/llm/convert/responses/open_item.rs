@@ -43,7 +43,7 @@ impl Events {
     }
 }
 
-/// Which item it is, and where it stands in the output.
+/// Which item it is, and its place in the output.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) id: String,
@@ -420,7 +420,7 @@ fn write_annotation(annotation: &Annotation, text: &str, json: &mut JsonWriter) 
     });
 }
 
-/// Of several of a kind the last one counts.
+/// The last one of a kind counts.
 fn keep(list: &mut Vec<Opaque<'static>>, opaque: Opaque<'static>) {
     list.retain(|one| (one.family, one.kind) != (opaque.family, opaque.kind));
     list.push(opaque);

@@ -30,7 +30,7 @@ pub(in crate::llm::convert) fn read_request(json: &str) -> Result<Request<'_>, C
     for (key, raw) in body.iter() {
         read_member(key, raw, &body, &mut request)?;
     }
-    // References to stored state are told first: without them there may be no input.
+    // References to stored state are reported first: without them there may be no input.
     let input = body.get("input").ok_or_else(|| root.key("input").invalid("is required"))?;
     read_input(input, &root.key("input"), &mut request)?;
     request.tools = read_tools(&body.array("tools", &root)?, &root, &mut request.left_out)?;

@@ -3,16 +3,13 @@
 //! Items are known by their `output_index`, since some providers change the ids from event to event. What
 //! the deltas did not bring is taken from the events that repeat the whole.
 
-use super::super::answer::{AnswerEvent, BlockKind, Failure, Stop, StopReason};
+use super::super::answer::{AnswerEvent, AnswerUsage, BlockKind, Failure, Stop, StopReason};
 use super::super::fields::{Fields, Path, parse_array, parse_text};
-use super::answer_reader::read_usage;
 use super::upstream_item::{Blocks, Message, OpenItem, Reasoning, part_kind};
+use crate::llm::format::Format;
 
 /// The most items that are open at a time. OpenAI writes one after another.
 const MAX_OPEN_ITEMS: usize = 128;
-
-/// The gateway's own code.
-const UPSTREAM_ERROR: &str = "upstream_error";
 
 /// Reads a provider's stream into events.
 #[derive(Debug, Default)]
@@ -41,7 +38,7 @@ impl StreamReader {
         }
         let Ok(event) = Fields::parse(data, &Path::ROOT) else {
             let message = "The provider sent an event that is no JSON object.";
-            return self.fail(upstream_error(message), out);
+            return self.fail(Failure::unusable(message), out);
         };
         let kind = event.get("type").and_then(parse_text);
         let kind = kind.as_deref().or(name).unwrap_or_default();
@@ -53,7 +50,7 @@ impl StreamReader {
             },
             "response.completed" | "response.incomplete" => match response() {
                 Some(response) => self.end(&response, out),
-                None => self.fail(upstream_error("The provider's last event is empty."), out),
+                None => self.fail(Failure::unusable("The provider's last event is empty."), out),
             },
             "response.failed" => {
                 let error = response().and_then(|response| response.get("error"));
@@ -236,7 +233,8 @@ impl StreamReader {
 
     fn push_item(&mut self, index: u64, item: OpenItem, out: &mut Vec<AnswerEvent>) {
         if self.items.len() == MAX_OPEN_ITEMS {
-            return self.fail(upstream_error("The provider writes too many items at once."), out);
+            return self
+                .fail(Failure::unusable("The provider writes too many items at once."), out);
         }
         self.items.push((index, item));
     }
@@ -297,12 +295,19 @@ pub(super) fn failure(raw: Option<&str>) -> Failure {
     };
     // The event of an error has `type: "error"`, which says nothing.
     let kind = text("type").filter(|kind| kind != "error");
-    let code = text("code").or(kind).unwrap_or_else(|| UPSTREAM_ERROR.to_owned());
+    let code = text("code").or(kind).unwrap_or_else(|| Failure::UNUSABLE.to_owned());
     let message = text("message")
         .unwrap_or_else(|| "The provider reports an error, and does not say which.".to_owned());
     Failure { code, message }
 }
 
-fn upstream_error(message: &str) -> Failure {
-    Failure { code: UPSTREAM_ERROR.to_owned(), message: message.to_owned() }
+/// Reads a `usage` object.
+fn read_usage(raw: &str) -> Option<AnswerUsage> {
+    let counts = Format::Responses.parse_usage(raw)?.counts;
+    let through_cache =
+        counts.cached_input.unwrap_or(0).saturating_add(counts.cache_write.unwrap_or(0));
+    Some(AnswerUsage {
+        input: counts.input.map(|input| input.saturating_sub(through_cache)),
+        ..counts.into()
+    })
 }

@@ -67,7 +67,7 @@ fn damage_and_cuts_end_with_an_error() {
         for damaged in 0..bodies.len() {
             let mut body = bodies.concat();
             let start: usize = bodies[..damaged].iter().map(Vec::len).sum();
-            // A byte of the payload, which only the checksum at the end tells.
+            // A byte of the payload, which only the checksum at the end reveals.
             body[start + bodies[damaged].len() - 8] ^= 1;
             let mut converter = StreamConverter::new(in_messages(caller), true);
             let mut out = Vec::new();

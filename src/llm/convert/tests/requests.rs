@@ -26,7 +26,7 @@ pub(super) fn requests() -> Vec<(crate::llm::format::Format, String, String)> {
 fn requests_are_written_as_in_the_snapshots() {
     let mut snapshots = Snapshots::open("requests");
     for (caller, stem, json) in requests() {
-        // What is beside the requests: errors, fields that were left out, and names that were replaced.
+        // What comes with the requests: errors, fields that were left out, and names that were replaced.
         let mut told = String::new();
         for target in ALL.into_iter().filter(|target| *target != caller) {
             let mut tell = |what: &str| told.push_str(&format!("{}: {what}\n", name(target)));

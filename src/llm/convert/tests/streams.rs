@@ -82,7 +82,7 @@ fn cut_answers_end_with_an_error() {
     }
 }
 
-/// The answer as a message of a chat tells it: one text, without an order among text and other members.
+/// The answer as a message of a chat shows it: one text, without an order among text and other members.
 fn as_message(mut answer: Answer) -> Answer {
     let is_text = |block: &AnswerBlock| block.kind == BlockKind::Text;
     let (texts, mut blocks): (Vec<_>, Vec<_>) = answer.blocks.into_iter().partition(is_text);

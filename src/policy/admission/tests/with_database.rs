@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use chrono::NaiveDateTime;
 
 use super::*;
-use crate::accounting::prices::PriceOrigin;
 use crate::clock::Clock;
 use crate::crypto::{KeyDigester, system_random};
 use crate::db::gateway_policies::{
@@ -17,6 +16,7 @@ use crate::directory::DirectoryOptions;
 use crate::domain::names::DisplayName;
 use crate::domain::policy::Audience;
 use crate::domain::pricing::Price;
+use crate::domain::pricing::resolve::PriceOrigin;
 use crate::policy::limits::Amounts;
 use crate::policy::set::child_id;
 

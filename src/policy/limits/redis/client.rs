@@ -2,7 +2,7 @@
 //! calls fail at once, and only the background task tries to connect.
 //!
 //! There is one shared connection, driven by the background thread. Workers have connections of their
-//! own beside it, since two thread switches cost more than a call does. The shared connection alone
+//! own as well, since two thread switches cost more than a call does. The shared connection alone
 //! decides whether Redis is up and which run of the server is used.
 
 use std::pin::pin;
@@ -189,7 +189,7 @@ impl Client {
         }
     }
 
-    /// Redis goes down when the shared connection is lost, or after too many failures in a row.
+    /// Redis counts as down when the shared connection is lost, or after too many failures in a row.
     fn count_failure(&self, used: &Arc<Connection>, lost: bool) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if !lost && failures < MAX_FAILURES {
@@ -230,7 +230,7 @@ impl Client {
                 tracing::warn!("Redis run_id changed; rebuilding counters from the ledger");
                 Instant::now() + RESTORE_TIME
             }
-            // This process may have started together with Redis, beside replicas that did not.
+            // This process may have started together with Redis, unlike other replicas.
             None if connection.uptime.is_some_and(|uptime| uptime < YOUNG) => {
                 Instant::now() + RESTORE_TIME
             }
@@ -240,7 +240,7 @@ impl Client {
         opens_at
     }
 
-    /// Tries to go up: connects, and loads the scripts, which shows that Redis answers.
+    /// Tries to reach Redis: connects, and loads the scripts, which shows that Redis answers.
     pub(super) async fn connect(&self, scripts: &Scripts) -> bool {
         let max_wait = self.deadline.max(Duration::from_secs(1));
         let connecting = tokio::time::timeout(max_wait, async {

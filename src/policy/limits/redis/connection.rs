@@ -23,7 +23,7 @@ use crate::crypto::tls_client_config;
 /// Commands that may wait to be written.
 const MAX_QUEUED: usize = 1_024;
 
-/// The run id of a server that does not tell it. A restart of such a server is not noticed.
+/// The run id of a server that does not report it. A restart of such a server is not noticed.
 const UNKNOWN_RUN: &str = "-";
 
 /// Where Redis is.
@@ -37,7 +37,7 @@ pub(super) struct Connection {
     pub(super) commands: MultiplexedConnection,
     /// Identifies the server's process: every start and every replica has another.
     pub(super) run_id: String,
-    /// In seconds, if the server tells it.
+    /// In seconds, if the server reports it.
     pub(super) uptime: Option<u64>,
     /// Nothing is reserved before.
     pub(super) opens_at: Instant,

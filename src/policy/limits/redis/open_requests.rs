@@ -145,7 +145,7 @@ impl OpenRequests {
         generation: Option<Arc<str>>,
     ) {
         let renewed: HashSet<_> = snapshot.requests.iter().collect();
-        // With another stamp, a request was added since that is counted in another generation.
+        // Another stamp shows that a request was added since, which is counted in another generation.
         if let Some(tenant) = self.lock().tenants.get_mut(&organization_id)
             && tenant.stamp == snapshot.stamp
         {

@@ -1,4 +1,4 @@
-//! A worker's own connection, beside the shared one.
+//! A worker's own connection, in addition to the shared one.
 //!
 //! It is used while the shared connection is up and leads to the same run of the server, and it is
 //! closed with that. While there is none, the worker's calls use the shared one.
@@ -16,7 +16,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct Worker {
-    /// The shared connection that `own` stands beside.
+    /// The shared connection that `own` adds to.
     shared: Weak<Connection>,
     own: Option<Arc<Connection>>,
 }
@@ -37,7 +37,7 @@ pub(super) fn runtime() -> Option<Handle> {
     Handle::try_current().ok()
 }
 
-/// This worker's own connection beside the shared one. The first call starts to connect.
+/// This worker's own connection, in addition to the shared one. The first call starts to connect.
 pub(super) fn connection(
     address: &Arc<Address>,
     shared: &Arc<Connection>,
@@ -56,7 +56,7 @@ fn with_worker<T>(read: impl FnOnce(&mut Worker) -> T) -> Option<T> {
     WORKER.try_with(|worker| worker.try_borrow_mut().ok()?.as_mut().map(read)).ok()?
 }
 
-/// Keeps a connection beside the shared one as long as that is the current one.
+/// Keeps a connection as long as the shared one is the current one.
 async fn keep_connected(address: Arc<Address>, shared: Weak<Connection>) {
     let set_own = |own: Option<Arc<Connection>>| {
         with_worker(|worker| {

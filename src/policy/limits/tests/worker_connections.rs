@@ -173,7 +173,7 @@ async fn a_worker_connection_is_tried_again_after_one_that_could_not_be_used() {
     let tenant = Tenant::new(Counters::Redis(redis.clone()));
     let claim = tenant.spend(SpendWindow::Monthly, 1_000, 1);
     tenant.admit(&[claim]).await.unwrap();
-    // A connection that does not know the run is not used beside one that does.
+    // A connection that does not know the run is not used together with one that does.
     server.command(&["ACL", "SETUSER", "default", "-info"]).await;
     redis.attach_worker();
     eventually("one is tried", async || {

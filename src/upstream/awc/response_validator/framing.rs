@@ -1,4 +1,4 @@
-//! Where a response's body ends: a second opinion beside awc's decoder, which cannot tell a body
+//! Where a response's body ends: a second opinion to awc's decoder, which cannot tell a body
 //! that is complete from one that was cut short.
 
 /// Longest chunk extension and longest trailer line; longer ones serve no one.
@@ -8,7 +8,7 @@ const MAX_TRAILERS: usize = 32 * 1024;
 /// Hexadecimal digits of a chunk size: 60 bits, so that no sum overflows.
 const MAX_SIZE_DIGITS: u8 = 15;
 
-/// How the end of the body is told.
+/// How the end of the body is marked.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Framing {
     /// So many bytes are still to come; also for responses without a body.

@@ -128,7 +128,7 @@ fn reasons_have_openais_words() {
             events.push(AnswerEvent::Close { block: 0 });
         }
         events.push(stop(reason, ""));
-        // Nothing is told while an error may still come.
+        // Nothing is written while an error may still come.
         assert!(
             choices(events.clone()).iter().all(|choice| !choice.contains("finish_reason\":\""))
         );

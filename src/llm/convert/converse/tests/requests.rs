@@ -364,7 +364,7 @@ proptest! {
                 assert!(!blocks.is_empty());
                 assert!(place == 0 || messages[place - 1]["role"] != message["role"]);
                 assert!(!blocks.iter().any(|block| block["text"] == ""));
-                // Only results and their marks stand before results.
+                // Only results and their marks come before results.
                 let is_result = |block: &Value| block.get("toolResult").is_some();
                 let is_mark = |block: &Value| block.get("cachePoint").is_some();
                 let others = blocks.iter().skip_while(|block| is_result(block) || is_mark(block));

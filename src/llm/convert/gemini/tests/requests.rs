@@ -39,7 +39,7 @@ fn written(request: &Request<'_>, dropped: &mut Dropped) -> Result<Value, Conver
     Ok(serde_json::from_str(&json).unwrap())
 }
 
-/// What is written beside the conversation, without anything being left out.
+/// What is written in addition to the conversation, without anything being left out.
 fn rest(request: &Request<'_>) -> Value {
     let mut json = written(request, &mut Dropped::new(true)).unwrap();
     json.as_object_mut().unwrap().remove("contents");

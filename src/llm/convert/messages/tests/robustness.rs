@@ -46,7 +46,7 @@ const ANSWER: &str = r#"{"id":"m","model":"c","content":[{"type":"thinking","thi
     {"type":"tool_use","id":"c","name":"f","input":{"x":1}}],"stop_reason":"tool_use",
     "usage":{"input_tokens":3,"output_tokens":9}}"#;
 
-/// What stands in the place of a value.
+/// What replaces a value.
 fn other() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(Value::Null),

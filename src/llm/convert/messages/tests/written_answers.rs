@@ -194,7 +194,7 @@ fn blocks_that_were_written_at_once_come_one_after_another() {
     assert_eq!(outline(&answer), ["call f {\"x\":1}", "call f {}", "ToolCall tool_use"]);
 }
 
-/// A call that is cut by the limit is told as one; in a plain answer it has to be an object.
+/// A call that is cut by the limit is reported as one; in a plain answer it has to be an object.
 #[test]
 fn a_call_that_is_cut_short_is_told() {
     let events = vec![

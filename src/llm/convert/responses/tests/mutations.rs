@@ -11,7 +11,7 @@ const ANSWER: &str = r#"{"id":"resp_1","model":"m","status":"incomplete","incomp
 
 const STREAM: &str = include_str!("../../../../../tests/fixtures/responses/tool_stream.json");
 
-/// Pieces of JSON that stand in the place of others.
+/// Pieces of JSON that replace others.
 const PIECES: [&str; 12] = [
     "null",
     "[]",

@@ -9,7 +9,7 @@ use super::super::super::request::{
 };
 use super::*;
 
-/// The members beside a model and an input.
+/// The members besides a model and an input.
 fn body(members: &Value) -> String {
     let mut body = json!({"model": "m", "input": "hi"});
     let members = members.as_object().unwrap().clone();

@@ -90,7 +90,7 @@ fn a_stream_has_all_events_in_order() {
     }
     let names: Vec<&str> = stream.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
     assert_eq!(names, kinds);
-    // Each event of an item names it, and stands at its place.
+    // Each event of an item names it and has its place.
     let mut open = None;
     for event in &events {
         match event["type"].as_str().unwrap() {
@@ -174,7 +174,7 @@ fn what_is_written_can_be_read_again() {
     let mut expected = folded(events.clone());
     // A call without arguments has none; the words for stops are fewer.
     expected.blocks[5].text = "{}".to_owned();
-    // Thoughts are told as a summary.
+    // Thoughts are written as a summary.
     expected.blocks[1].kind = BlockKind::Reasoning { is_summary: true };
     let streamed = folded(read_stream(data_of(&write_stream(events))));
     assert_eq!((&streamed.blocks, streamed.usage), (&expected.blocks, expected.usage));

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use super::super::model_names::{matches, without_date};
 use super::*;
 
 fn price(input: u64) -> Price {

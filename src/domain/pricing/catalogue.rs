@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::prices::{NameMatch, best, matches};
-use crate::domain::pricing::Price;
+use super::Price;
+use super::model_names::{NameMatch, best, matches};
 
 static SHIPPED: LazyLock<Catalogue> = LazyLock::new(|| {
     // A unit test reads it, so an empty one never ships.
@@ -21,7 +21,7 @@ static SHIPPED: LazyLock<Catalogue> = LazyLock::new(|| {
 pub struct Catalogue {
     /// What it is called.
     pub name: String,
-    /// Stands in price versions; changes with every change of the file.
+    /// Part of price versions; changes with every change of the file.
     pub version: String,
     /// When its prices were looked up, as `2026-11-23`.
     pub date: String,
@@ -31,7 +31,7 @@ pub struct Catalogue {
     pub providers: Vec<Provider>,
 }
 
-/// Whoever serves models at some hosts.
+/// A provider: some hosts that serve models.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
@@ -70,7 +70,7 @@ impl Catalogue {
         &SHIPPED
     }
 
-    /// The provider that is reached at a host, as it stands in a base URL.
+    /// The provider that is reached at a host, as a base URL has it.
     pub fn provider_at(&self, host: &str) -> Option<&str> {
         let host = host.to_ascii_lowercase();
         self.providers
@@ -88,7 +88,7 @@ impl Catalogue {
         })
     }
 
-    /// What stands for a provider's model, and how its name was found.
+    /// The entry of a provider's model, and how its name was found.
     pub fn find(&self, provider: &str, model: &str) -> Option<(&Model, NameMatch)> {
         let provider = self.providers.iter().find(|one| one.provider == provider)?;
         best(provider.models.iter(), model, |model| (true, &model.model))

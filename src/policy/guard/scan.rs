@@ -321,6 +321,7 @@ impl Scanner {
                     add_word(iban::find(text, start));
                     add_word(national::united_kingdom::find(text, start));
                 }
+                4 if end - start == 18 => add_word(national::mexico::find(text, start)),
                 6..16 if end - start == 16 => add_word(national::italy::find(text, start)),
                 _ => {}
             }

@@ -32,7 +32,9 @@ const fn check(
 }
 
 /// All checks, in the order of their precedence.
-const CHECKS: [Check; 15] = [
+const CHECKS: [Check; 20] = [
+    // Before the cards: those born in the forties have numbers that a card could have.
+    check(Category::ZaId, 13..=13, national::south_africa::is_id),
     check(Category::PaymentCard, 13..=19, payment_card::is_card),
     check(Category::UsSsn, 9..=9, us_ssn::is_ssn),
     check(Category::BrCnpj, 14..=14, national::brazil::is_cnpj),
@@ -43,6 +45,11 @@ const CHECKS: [Check; 15] = [
     check(Category::JpMyNumber, 12..=12, national::japan::is_my_number),
     check(Category::KrRrn, 13..=13, national::korea::is_rrn),
     check(Category::DeTaxId, 11..=11, national::germany::is_tax_id),
+    check(Category::TrKimlik, 11..=11, national::turkey::is_kimlik),
+    check(Category::ArCuit, 11..=11, national::argentina::is_cuit),
+    check(Category::RuInn, 10..=12, national::russia::is_inn),
+    check(Category::RuSnils, 11..=11, national::russia::is_snils),
+    // After those that a name or form tells, since it has neither.
     check(Category::PlPesel, 11..=11, national::poland::is_pesel),
     check(Category::NlBsn, 9..=9, national::netherlands::is_bsn),
     check(Category::CaSin, 9..=9, national::canada::is_sin),
@@ -60,7 +67,7 @@ const fn place(category: Category) -> usize {
 }
 
 /// Checks, a bit each.
-const fn bits(categories: &[Category]) -> u16 {
+const fn bits(categories: &[Category]) -> u32 {
     let mut bits = 0;
     let mut index = 0;
     while index < categories.len() {
@@ -70,14 +77,19 @@ const fn bits(categories: &[Category]) -> u16 {
     bits
 }
 
-const CARD: u16 = bits(&[Category::PaymentCard]);
-const PHONE: u16 = bits(&[Category::Phone]);
+const CARD: u32 = bits(&[Category::PaymentCard]);
+const PHONE: u32 = bits(&[Category::Phone]);
 /// What digits without separators can be without a name.
-const BARE: u16 =
-    bits(&[Category::PaymentCard, Category::FrNir, Category::CnResidentId, Category::PlPesel]);
+const BARE: u32 = bits(&[
+    Category::PaymentCard,
+    Category::ZaId,
+    Category::FrNir,
+    Category::CnResidentId,
+    Category::PlPesel,
+]);
 
 /// The checks that a number of so many digits can pass.
-const BY_TOTAL: [u16; MAX_DIGITS + 1] = {
+const BY_TOTAL: [u32; MAX_DIGITS + 1] = {
     let mut table = [0; MAX_DIGITS + 1];
     let mut place = 0;
     while place < CHECKS.len() {
@@ -104,14 +116,17 @@ const fn shape<const N: usize>(sizes: [u8; N]) -> u64 {
 
 /// The sizes of groups by which a number is told without a name, a plus sign or a zero before it, and what
 /// it can be. Payment cards are not among them: they have many.
-const SHAPES: [(u64, u16); 14] = [
+const SHAPES: [(u64, u32); 17] = [
     (shape([3, 2, 4]), bits(&[Category::UsSsn])),
     (shape([2, 3, 3, 4, 2]), bits(&[Category::BrCnpj])),
-    (shape([3, 3, 3, 2]), bits(&[Category::BrCpf])),
+    (shape([3, 3, 3, 2]), bits(&[Category::BrCpf, Category::RuSnils])),
     (shape([1, 2, 2, 2, 3, 3, 2]), bits(&[Category::FrNir])),
     (shape([4, 4, 4]), bits(&[Category::InAadhaar])),
     (shape([6, 7]), bits(&[Category::KrRrn])),
     (shape([2, 3, 3, 3]), bits(&[Category::DeTaxId])),
+    (shape([6, 4, 3]), bits(&[Category::ZaId])),
+    (shape([6, 4, 2, 1]), bits(&[Category::ZaId])),
+    (shape([2, 8, 1]), bits(&[Category::ArCuit])),
     (shape([1, 3, 3, 4]), PHONE),
     (shape([3, 3, 4]), PHONE),
     (shape([5, 5]), PHONE),
@@ -122,7 +137,7 @@ const SHAPES: [(u64, u16); 14] = [
 ];
 
 /// The sizes that the second group of one of the shapes can have, a bit each, by the size of the first.
-const SECOND_SIZES: [u8; 8] = {
+const SECOND_SIZES: [u16; 8] = {
     let mut table = [0; 8];
     let mut place = 0;
     while place < SHAPES.len() {
@@ -171,7 +186,7 @@ impl Number<'_> {
 }
 
 /// The checks of these categories.
-fn checks_of(categories: Categories) -> u16 {
+fn checks_of(categories: Categories) -> u32 {
     let checks = CHECKS.iter().enumerate();
     let of_these = checks.filter(|(_, check)| categories.contains(check.category));
     of_these.fold(0, |bits, (place, _)| bits | 1 << place)
@@ -183,7 +198,7 @@ pub(in super::super) struct Numbers {
     groups: Groups,
     names: Names,
     /// The checks of wanted categories.
-    wanted: u16,
+    wanted: u32,
 }
 
 impl Numbers {
@@ -325,7 +340,7 @@ fn can_begin_number(text: Text<'_>, first: Range<usize>) -> bool {
         return true;
     }
     let Some((_, next)) = gap(text, end) else { return false };
-    let second = text.run_end(next, 7, |byte| byte.is_ascii_digit()) - next;
+    let second = text.run_end(next, 9, |byte| byte.is_ascii_digit()) - next;
     // A trunk prefix, or the 00 before a country's code.
     let has_zero = text.at(start) == Some(b'0') && (length > 1 || text.at(next) == Some(b'0'));
     let is_card = (3..=6).contains(&length) && (3..=6).contains(&second);
@@ -334,7 +349,7 @@ fn can_begin_number(text: Text<'_>, first: Range<usize>) -> bool {
 
 /// Whether one of the shapes begins with groups of these sizes.
 fn is_shape(first: usize, second: usize) -> bool {
-    SECOND_SIZES.get(first).is_some_and(|sizes| second < 8 && sizes >> second & 1 == 1)
+    SECOND_SIZES.get(first).is_some_and(|sizes| second < 16 && sizes >> second & 1 == 1)
 }
 
 /// Whether what follows the digits before a place can be the rest of an IPv4 address.

@@ -8,7 +8,8 @@ use super::Text;
 /// How far before a number its name may stand, in bytes.
 const DISTANCE: usize = 48;
 
-/// The words, in lower case and those that are not ASCII as they are written, and what numbers after them are.
+/// The words, and what numbers after them are. ASCII letters are in lower case and stand for both cases,
+/// others only for themselves.
 const WORDS: [(Category, &[&str]); 17] = [
     (
         Category::Phone,
@@ -136,7 +137,16 @@ impl Names {
 
     /// What the words shortly before a place, or in the name of the text, say that a number is. All words
     /// before the place have been added, and a place is not before the last one.
+    #[inline]
     pub(super) fn find(&mut self, place: usize) -> Categories {
+        // Most texts have none.
+        if self.next >= self.words.len() {
+            return self.of_text;
+        }
+        self.find_among_words(place)
+    }
+
+    fn find_among_words(&mut self, place: usize) -> Categories {
         let start = place.saturating_sub(DISTANCE);
         while self.words.get(self.next).is_some_and(|word| word.end <= start) {
             self.next += 1;

@@ -28,7 +28,7 @@ impl<'a> Finder<'a> {
 
     fn find(&mut self, start: usize) -> Option<Detection> {
         let end = self.text.run_end(start, usize::MAX, |byte| byte.is_ascii_digit());
-        self.numbers.find(self.text, start..end)
+        self.numbers.find(self.text, start..end, next_group(self.text, end).as_ref())
     }
 }
 

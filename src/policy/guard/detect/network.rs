@@ -77,8 +77,8 @@ fn find_ipv6(text: Text<'_>, start: usize, end: usize) -> Option<Detection> {
         .then_some(Detection { range: start..end, category: Category::IpAddress })
 }
 
-/// Whether hyphens stand around a pair of hexadecimal digits like in a hardware address: after it and the next
-/// pair, or before it and the three pairs before.
+/// Whether hyphens stand around a pair of hexadecimal digits like in a hardware address: after it and the
+/// next pair, or before it and the three pairs before.
 pub(in super::super) fn can_be_in_hyphen_mac(text: Text<'_>, start: usize) -> bool {
     let is_hyphen = |place: usize| text.at(place) == Some(b'-');
     let is_before = |distance: usize| start.checked_sub(distance).is_some_and(is_hyphen);

@@ -33,7 +33,7 @@ const MARKDOWN: &str = concat!(
 /// A kind of text: its name, and what adds a piece of it.
 type Kind = (&'static str, fn(&mut Random, &mut String) -> std::fmt::Result);
 
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 18] = [
     ("words", |random, text| write!(text, "{} ", random.word())),
     ("Rust source", |_, text| text.write_str(RUST)),
     ("Markdown", |_, text| text.write_str(MARKDOWN)),
@@ -84,6 +84,23 @@ const KINDS: [Kind; 12] = [
         let (id, day, count) = (random.below(1_000_000), 1 + random.below(28), random.number());
         writeln!(text, "{id},2026-11-{day:02},{count},{}", random.below(100))
     }),
+    ("dates", |random, text| {
+        write!(text, "2026-{:02}-{:02} ", 1 + random.below(12), 1 + random.below(28))
+    }),
+    ("times of day", |random, text| {
+        let (hour, minute, second) = (random.below(24), random.below(60), random.below(60));
+        write!(text, "{hour:02}:{minute:02}:{second:02} ")
+    }),
+    ("versions", |random, text| {
+        write!(text, "{}.{}.{} ", random.below(20), random.below(100), random.below(1000))
+    }),
+    ("hex dump", |random, text| {
+        write!(text, "{:08x} ", random.below(1 << 24) & !15)?;
+        (0..16).try_for_each(|_| write!(text, " {:02x}", random.below(256)))?;
+        text.write_str("  |................|\n")
+    }),
+    ("short numbers and commas", |random, text| write!(text, "{}, ", 10 + random.below(90))),
+    ("numbers like parts of cards", |random, text| write!(text, "{} ", 1000 + random.below(9000))),
 ];
 
 /// Marsaglia's xorshift.

@@ -16,6 +16,21 @@ pub(crate) const fn below(word: u64, bound: u8) -> u64 {
     word.wrapping_sub(ONES * bound as u64)
 }
 
+/// The number of ASCII digits that `bytes` begins with.
+#[inline]
+pub(crate) fn leading_digits(bytes: &[u8]) -> usize {
+    let (words, tail) = bytes.as_chunks::<8>();
+    for (place, word) in words.iter().enumerate() {
+        // 0 to 9 for digits, more for others, of which 0x76 sets the highest bit or it is set already.
+        let values = u64::from_le_bytes(*word) ^ (ONES * b'0' as u64);
+        let others = (values.wrapping_add(ONES * 0x76) | values) & HIGH;
+        if others != 0 {
+            return place * 8 + others.trailing_zeros() as usize / 8;
+        }
+    }
+    words.len() * 8 + tail.iter().take_while(|byte| byte.is_ascii_digit()).count()
+}
+
 /// The number of bytes before the first quote, backslash or control character. Long texts are checked
 /// in blocks, which compiles to vector instructions.
 #[inline]
@@ -72,6 +87,16 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2048))]
+
+        #[test]
+        fn digits_are_counted(
+            digits in "[0-9]{0,20}",
+            rest in prop::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let bytes = [digits.as_bytes(), &rest].concat();
+            let expected = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            prop_assert_eq!(leading_digits(&bytes), expected);
+        }
 
         #[test]
         fn the_first_is_found(

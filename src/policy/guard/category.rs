@@ -80,6 +80,18 @@ text_enum! {
         NlBsn = "nl_bsn",
         /// Poland: PESEL.
         PlPesel = "pl_pesel",
+        /// Mexico: CURP.
+        MxCurp = "mx_curp",
+        /// Turkey: T.C. Kimlik No.
+        TrKimlik = "tr_kimlik",
+        /// South Africa: identity numbers.
+        ZaId = "za_id",
+        /// Argentina: CUIT and CUIL.
+        ArCuit = "ar_cuit",
+        /// Russia: INN.
+        RuInn = "ru_inn",
+        /// Russia: SNILS.
+        RuSnils = "ru_snils",
         /// E-mail addresses.
         Email = "email",
         /// Phone numbers.

@@ -117,7 +117,6 @@ enum Candidate {
     GatewayKey,
     PrivateKey,
     Jwt,
-    ConnectionString,
     Bech32,
     Name,
     /// What the number after the word is.
@@ -136,9 +135,8 @@ static STRINGS: LazyLock<Strings> = LazyLock::new(|| {
     let mut strings: Vec<(&str, Candidate)> = vec![
         (token::ENTRA_MARK, Candidate::EntraMark),
         (gateway_key::PREFIX, Candidate::GatewayKey),
-        (private_key::MARK, Candidate::PrivateKey),
+        (private_key::WORD, Candidate::PrivateKey),
         (jwt::PREFIX, Candidate::Jwt),
-        (connection_string::MARK, Candidate::ConnectionString),
         (crypto_address::BECH32_PREFIX, Candidate::Bech32),
         ("tg\\", Candidate::EscapedPlaceholder),
     ];
@@ -207,9 +205,7 @@ impl Scanner {
                 let places = memchr::memchr_iter(b'@', text.slice(start..end));
                 places.for_each(|at| add(email::find(text, start + at)));
             }
-            if self.wanted.contains_any(&[Category::IpAddress, Category::MacAddress]) {
-                scan_colons(text, start..end, &mut add);
-            }
+            scan_colons(text, start..end, &mut progress, &mut add);
             if !keep_going() {
                 return Err(TimeExceeded);
             }
@@ -241,20 +237,16 @@ impl Scanner {
                     findings.add_literal(text, start);
                     gateway_key::find(text, start)
                 }
-                // What stands in a block is part of it.
-                Candidate::PrivateKey if start < progress.block_end => None,
-                Candidate::PrivateKey => {
-                    let (found, end) = private_key::find(text, start);
-                    progress.block_end = end;
-                    found
-                }
+                Candidate::PrivateKey => match private_key::start(text, start) {
+                    // What stands in a block is part of it.
+                    Some(start) if start >= progress.block_end => {
+                        let (found, end) = private_key::find(text, start);
+                        progress.block_end = end;
+                        found
+                    }
+                    _ => None,
+                },
                 Candidate::Jwt => jwt::find(text, start),
-                Candidate::ConnectionString if start < progress.url_end => None,
-                Candidate::ConnectionString => {
-                    let found = connection_string::find(text, start);
-                    progress.url_end = found.as_ref().map_or(0, |found| found.range.end);
-                    found
-                }
                 Candidate::Bech32 => crypto_address::find_bech32(text, start),
                 Candidate::Name if progress.is_name_spent(start) => None,
                 Candidate::Name => {
@@ -287,18 +279,29 @@ impl Scanner {
         let zeros = u64::from_ne_bytes([b'0'; 8]);
         let is_digit = |word: u64| bytes::below(word ^ zeros, 10);
         let is_word = |byte: u8| IS_WORD.get(usize::from(byte)) == Some(&true);
+        let is_near = |at: &usize| text.at(*at).is_some_and(|byte| byte.is_ascii_digit());
+        let find_digits = |at: usize| {
+            // In lists of numbers the next one is near.
+            let near = (at..part.end.min(at + 3)).find(is_near);
+            let next = || Some(at + bytes::first(text.slice(at..part.end), is_digit)?);
+            let start = near.or_else(next)?;
+            Some(start..text.digits_end(start, usize::MAX))
+        };
         let mut word_end = progress.word_end;
         let mut at = part.start.max(word_end);
-        // In lists of numbers the next one is near.
-        let is_near = |at: &usize| text.at(*at).is_some_and(|byte| byte.is_ascii_digit());
-        let next = |at: usize| {
-            let near = (at..part.end.min(at + 3)).find(is_near);
-            near.or_else(|| Some(at + bytes::first(text.slice(at..part.end), is_digit)?))
-        };
-        while let Some(digit) = next(at) {
-            let digits_end = text.run_end(digit, usize::MAX, |byte| byte.is_ascii_digit());
-            let end = text.run_end(digits_end, usize::MAX, is_word);
-            let mut start = text.run_start(digit, 17, is_word).max(word_end);
+        // The digits of the next group of a number, where they have been found with it.
+        let mut following: Option<Range<usize>> = None;
+        while let Some(Range { start: digit, end: digits_end }) =
+            following.take().or_else(|| find_digits(at)).filter(|digits| digits.start < part.end)
+        {
+            // Most digits are whole words.
+            let (mut start, mut end) = (digit, digits_end);
+            if !text.ends_word(end) {
+                end = text.run_end(end, usize::MAX, is_word);
+            }
+            if text.before(digit).is_some_and(is_word) {
+                start = text.run_start(digit, 17, is_word).max(word_end);
+            }
             if matches!(text.at(start), Some(b'n' | b'r' | b't'))
                 && text.before(start) == Some(b'\\')
             {
@@ -313,59 +316,69 @@ impl Scanner {
             };
             match digit.saturating_sub(start) {
                 0 if digits_end == end => {
-                    self.scan_number(text, digit..end, &mut progress.numbers, &mut add_word);
+                    let numbers = &mut progress.numbers;
+                    following = self.scan_number(text, digit..end, numbers, &mut add_word);
                 }
                 0 => self.scan_word(text, digit..end, &mut add_word),
-                1 => add_word(national::spain::find(text, digit)),
+                1 if matches!(text.at(start), Some(b'X'..=b'Z' | b'x'..=b'z')) => {
+                    add_word(national::spain::find(text, digit));
+                }
                 2 => {
                     add_word(iban::find(text, start));
                     add_word(national::united_kingdom::find(text, start));
                 }
+                4 if end - start == 18 => add_word(national::mexico::find(text, start)),
                 6..16 if end - start == 16 => add_word(national::italy::find(text, start)),
                 _ => {}
             }
-            let has_hyphen = || {
-                let at = |place: Option<usize>| text.at(place?);
-                text.at(end) == Some(b'-') && text.at(end + 3) == Some(b'-')
-                    || text.before(start) == Some(b'-') && at(start.checked_sub(4)) == Some(b'-')
-            };
-            if end - start == 2 && has_hyphen() {
+            if end - start == 2 && network::can_be_in_hyphen_mac(text, start) {
                 add_word(network::find_hyphen_mac(text, start));
             }
             word_end = at;
+            following = following.filter(|digits| digits.start >= at);
         }
         progress.word_end = word_end;
     }
 
-    /// Digits that no letter stands next to.
+    /// Digits that no letter stands next to. Returns those of the number's next group, if there may be one.
     fn scan_number(
         &self,
         text: Text<'_>,
         digits: Range<usize>,
         numbers: &mut number::Numbers,
         add: &mut impl FnMut(Option<Detection>),
-    ) {
+    ) -> Option<Range<usize>> {
         let Range { start, end } = digits;
         let length = end - start;
-        if length <= 3 && number::has_octets(text, end) && self.wanted.contains(Category::IpAddress)
+        if length <= 3
+            && text.at(end) == Some(b'.')
+            && !matches!(text.before(start), Some(b'.' | b'-'))
+            && number::has_octets(text, end)
+            && self.wanted.contains(Category::IpAddress)
         {
             let found = network::find_ipv4(text, start);
             let is_address = found.is_some();
             add(found);
             if is_address {
-                return;
+                return None;
             }
         }
-        if length == 2 && text.before(start) == Some(b' ') && start >= 3 {
+        if length == 2
+            && matches!(text.slice(start.saturating_sub(2)..start), [b'A'..=b'Z', b' '])
+            && start >= 3
+        {
             add(national::united_kingdom::find(text, start - 3));
         }
         match length {
             ..7 | 9 => {}
-            // Seven digits are Spanish only after a letter and a hyphen.
+            // Seven digits are Spanish only after a letter and a hyphen, eight before a letter.
             7 if text.before(start) != Some(b'-') => {}
+            8 if !matches!(text.from(end), [b'-' | b' ', b'A'..=b'Z', ..]) => {}
             _ => self.scan_word(text, start..end, add),
         }
-        add(numbers.find(text, start..end));
+        let next = number::next_group(text, end);
+        add(numbers.find(text, start..end, next.as_ref()));
+        next
     }
 
     /// A word that begins with a digit.
@@ -390,19 +403,32 @@ impl Scanner {
     }
 }
 
-fn scan_colons(text: Text<'_>, part: Range<usize>, add: &mut impl FnMut(Option<Detection>)) {
+/// URLs with a password, and IPv6 and hardware addresses, whose first colon stands in a part.
+fn scan_colons(
+    text: Text<'_>,
+    part: Range<usize>,
+    progress: &mut Progress,
+    add: &mut impl FnMut(Option<Detection>),
+) {
     let is_part =
         |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit() || byte == b':');
-    let mut at = part.start;
-    while let Some(offset) = memchr::memchr(b':', text.slice(at..part.end)) {
-        let colon = at + offset;
+    let mut address_end = part.start;
+    for offset in memchr::memchr_iter(b':', text.slice(part.clone())) {
+        let colon = part.start + offset;
         let next = text.at(colon + 1);
-        if next == Some(b':') || (is_part(text.before(colon)) && is_part(next)) {
-            let (found, after) = network::find_at_colon(text, colon);
+        if next == Some(b'/') && text.at(colon + 2) == next && colon >= progress.url_end {
+            let found = connection_string::find(text, colon);
+            progress.url_end = found.as_ref().map_or(0, |found| found.range.end);
             add(found);
-            at = after;
-        } else {
-            at = colon + 1;
+        }
+        let is_address = next == Some(b':') || (is_part(text.before(colon)) && is_part(next));
+        if is_address && colon >= address_end {
+            let (found, after) = match network::time_end(text, colon) {
+                Some(end) => (None, end),
+                None => network::find_at_colon(text, colon),
+            };
+            add(found);
+            address_end = after;
         }
     }
 }

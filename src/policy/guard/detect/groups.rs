@@ -26,7 +26,7 @@ impl Gap {
 }
 
 /// Groups of digits from a place on: all that fit, and perhaps one more.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Groups {
     /// Where the first group begins.
     start: usize,
@@ -36,29 +36,13 @@ pub(super) struct Groups {
     /// What follows each group by its place in [`Gap::ALL`], and its length in bytes, a byte each.
     gaps: u64,
     widths: u64,
+    /// The number of digits of all groups.
+    total: usize,
     /// Where the group after the last one begins, if there is one.
     next: Option<usize>,
-    /// The digits of all groups are those at `first..end`.
-    digits: [u8; 64],
-    first: usize,
-    end: usize,
 }
 
 impl Groups {
-    pub(super) fn new() -> Self {
-        Self {
-            start: 0,
-            count: 0,
-            sizes: 0,
-            gaps: 0,
-            widths: 0,
-            next: None,
-            digits: [0; 64],
-            first: 0,
-            end: 0,
-        }
-    }
-
     /// Reads the groups from the digit at `start`, while a digit follows. A group that a letter follows is
     /// left out.
     pub(super) fn read(&mut self, text: Text<'_>, start: usize) {
@@ -66,12 +50,10 @@ impl Groups {
             self.drop_first();
         }
         if self.start != start || (self.count == 0 && self.next.is_none()) {
-            (self.start, self.next) = (start, Some(start));
-            (self.count, self.sizes, self.gaps, self.widths) = (0, 0, 0, 0);
-            (self.first, self.end) = (0, 0);
+            *self = Self { start, next: Some(start), ..Self::default() };
         }
         while self.count < MAX_GROUPS
-            && self.end - self.first < MAX_DIGITS
+            && self.total < MAX_DIGITS
             && let Some(at) = self.next
         {
             self.next = self.read_group(text, at);
@@ -80,7 +62,7 @@ impl Groups {
 
     fn drop_first(&mut self) {
         let size = (self.sizes & 0xff) as usize;
-        self.first += size;
+        self.total -= size;
         self.start += size + (self.widths & 0xff) as usize;
         self.sizes >>= 8;
         self.widths >>= 8;
@@ -90,29 +72,14 @@ impl Groups {
 
     /// Adds the group at a place. Returns where the next one begins.
     fn read_group(&mut self, text: Text<'_>, start: usize) -> Option<usize> {
-        if self.end + MAX_DIGITS > self.digits.len() {
-            self.digits.copy_within(self.first..self.end, 0);
-            (self.first, self.end) = (0, self.end - self.first);
+        let end = text.digits_end(start, MAX_DIGITS + 1);
+        let size = end - start;
+        if size > MAX_DIGITS || text.at(end).is_some_and(|byte| byte.is_ascii_alphabetic()) {
+            return None;
         }
-        let mut places = self.digits.get_mut(self.end..)?.iter_mut();
-        let mut size = 0;
-        for byte in text.from(start) {
-            if !byte.is_ascii_digit() {
-                if byte.is_ascii_alphabetic() {
-                    return None;
-                }
-                break;
-            }
-            size += 1;
-            if size > MAX_DIGITS {
-                return None;
-            }
-            *places.next()? = *byte;
-        }
-        let end = start + size;
-        self.end += size;
         let shift = 8 * self.count;
         self.sizes |= (size as u64) << shift;
+        self.total += size;
         self.count += 1;
         let (gap, next) = gap(text, end)?;
         self.gaps |= (gap as u64) << shift;
@@ -130,9 +97,16 @@ impl Groups {
         self.sizes.wrapping_mul(ONES)
     }
 
-    /// The digits of the first groups, without separators.
-    pub(super) fn digits(&self, total: usize) -> &[u8] {
-        self.digits.get(self.first..self.first + total).unwrap_or_default()
+    /// Copies the digits of the first groups, without separators.
+    pub(super) fn copy_digits(&self, text: Text<'_>, count: usize, digits: &mut [u8; MAX_DIGITS]) {
+        let (sizes, widths) = (self.sizes.to_le_bytes(), self.widths.to_le_bytes());
+        let mut rest = text.from(self.start);
+        let mut places = digits.iter_mut();
+        for (size, width) in sizes.into_iter().zip(widths).take(count) {
+            let (group, after) = rest.split_at_checked(size.into()).unwrap_or_default();
+            places.by_ref().zip(group).for_each(|(place, digit)| *place = *digit);
+            rest = after.get(width.into()..).unwrap_or_default();
+        }
     }
 
     /// What follows each group; after the last one it means nothing.
@@ -156,25 +130,40 @@ impl Groups {
 }
 
 /// The separator at a place, and where the digit after it stands.
+#[inline]
 pub(super) fn gap(text: Text<'_>, at: usize) -> Option<(Gap, usize)> {
-    let (gap, next) = match text.from(at) {
-        [b')', b' ' | b'-', ..] => (Gap::Parenthesis, at + 2),
-        [b')', ..] => (Gap::Parenthesis, at + 1),
-        [b' ', b'(', ..] => (Gap::Parenthesis, at + 2),
-        [b'(', ..] => (Gap::Parenthesis, at + 1),
-        [b' ', b'-', b' ', ..] => (Gap::Hyphen, at + 3),
-        [b' ', b' ', ..] => (Gap::Blank, at + 2),
-        [b' ', ..] => (Gap::Blank, at + 1),
-        [b'-', ..] => (Gap::Hyphen, at + 1),
-        [b'.', ..] => (Gap::Dot, at + 1),
-        [b'/', ..] => (Gap::Slash, at + 1),
+    // Most digits are followed by one that is short, or by none.
+    match text.from(at) {
+        [byte, b'0'..=b'9', ..] => {
+            let gap = match byte {
+                b' ' => Gap::Blank,
+                b'-' => Gap::Hyphen,
+                b'.' => Gap::Dot,
+                b'/' => Gap::Slash,
+                b'(' | b')' => Gap::Parenthesis,
+                _ => return None,
+            };
+            Some((gap, at + 1))
+        }
+        [b' ' | b')' | 0xc2 | 0xe2, ..] => long_gap(text, at),
+        _ => None,
+    }
+}
+
+/// The same for separators of several bytes.
+fn long_gap(text: Text<'_>, at: usize) -> Option<(Gap, usize)> {
+    let (gap, length) = match text.from(at) {
+        [b')', b' ' | b'-', ..] | [b' ', b'(', ..] => (Gap::Parenthesis, 2),
+        [b' ', b'-', b' ', ..] => (Gap::Hyphen, 3),
+        [b' ', b' ', ..] => (Gap::Blank, 2),
         // A no-break space, in UTF-8.
-        [0xc2, 0xa0, ..] => (Gap::Blank, at + 2),
+        [0xc2, 0xa0, ..] => (Gap::Blank, 2),
         // A figure, thin or narrow no-break space; a hyphen, a dash.
-        [0xe2, 0x80, 0x87 | 0x89 | 0xaf, ..] => (Gap::Blank, at + 3),
-        [0xe2, 0x80, 0x90..=0x95, ..] => (Gap::Hyphen, at + 3),
+        [0xe2, 0x80, 0x87 | 0x89 | 0xaf, ..] => (Gap::Blank, 3),
+        [0xe2, 0x80, 0x90..=0x95, ..] => (Gap::Hyphen, 3),
         _ => return None,
     };
+    let next = at + length;
     text.at(next).is_some_and(|byte| byte.is_ascii_digit()).then_some((gap, next))
 }
 
@@ -185,16 +174,18 @@ mod tests {
     #[test]
     fn groups_and_gaps() {
         let text = "12 (34) 5-6\u{a0}7.8/9x";
-        let mut groups = Groups::new();
+        let mut groups = Groups::default();
         groups.read(Text::new(text.as_bytes()), 0);
         assert_eq!(groups.count(), 6);
-        assert_eq!(groups.digits(8), b"12345678");
+        let mut digits = [0; MAX_DIGITS];
+        groups.copy_digits(Text::new(text.as_bytes()), 6, &mut digits);
+        assert_eq!(&digits[..9], b"12345678\0");
         assert_eq!(groups.totals().to_le_bytes(), [2, 4, 5, 6, 7, 8, 8, 8]);
         let gaps = [Gap::Parenthesis, Gap::Parenthesis, Gap::Hyphen, Gap::Blank, Gap::Dot];
         assert_eq!(groups.gaps()[..5], gaps);
         assert_eq!([1, 3, 5].map(|count| groups.end(count)), [2, 9, 14]);
         for text in ["123456789012345678901", "12a"] {
-            let mut groups = Groups::new();
+            let mut groups = Groups::default();
             groups.read(Text::new(text.as_bytes()), 0);
             assert_eq!(groups.count(), 0, "{text}");
         }
@@ -204,20 +195,20 @@ mod tests {
     fn later_groups_are_the_same_when_read_again() {
         let text = "1 22-333.4444/55555 666666 7777777 88888888 9 1 22 333 4444 a 5 6";
         let text = Text::new(text.as_bytes());
-        let mut moving = Groups::new();
+        let mut moving = Groups::default();
         for start in 0..text.bytes.len() {
             let is_digit = |at: Option<u8>| at.is_some_and(|byte| byte.is_ascii_digit());
             if !is_digit(text.at(start)) || is_digit(text.before(start)) || start % 3 == 0 {
                 continue;
             }
-            let mut fresh = Groups::new();
+            let mut fresh = Groups::default();
             moving.read(text, start);
             fresh.read(text, start);
             let fits = |groups: &Groups| {
                 let totals = groups.totals().to_le_bytes();
                 let count = totals.iter().take(groups.count()).filter(|sum| **sum <= 20).count();
-                let total = totals.get(count.wrapping_sub(1)).copied().unwrap_or_default();
-                let digits = groups.digits(total.into()).to_vec();
+                let mut digits = [0; MAX_DIGITS];
+                groups.copy_digits(text, count, &mut digits);
                 (
                     digits,
                     groups.gaps()[..count.saturating_sub(1)].to_vec(),

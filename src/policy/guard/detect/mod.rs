@@ -28,6 +28,7 @@ mod us_ssn;
 use std::ops::Range;
 
 use super::category::Category;
+use crate::json::bytes;
 
 /// A text, and the key of the JSON member that it is the value of.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +71,12 @@ impl<'a> Text<'a> {
     /// The end of the run of such bytes from `start`, at most `max` bytes.
     pub(super) fn run_end(self, start: usize, max: usize, is: impl Fn(u8) -> bool) -> usize {
         start + self.from(start).iter().take(max).take_while(|byte| is(**byte)).count()
+    }
+
+    /// The end of the run of ASCII digits from `start`, at most `max` bytes.
+    pub(super) fn digits_end(self, start: usize, max: usize) -> usize {
+        let rest = self.from(start);
+        start + bytes::leading_digits(rest.get(..max).unwrap_or(rest))
     }
 
     /// The start of the run of such bytes before `end`, at most `max` bytes.

@@ -8,8 +8,9 @@ use super::Text;
 /// How far before a number its name may stand, in bytes.
 const DISTANCE: usize = 48;
 
-/// The words, in lower case, and what numbers after them are.
-const WORDS: [(Category, &[&str]); 12] = [
+/// The words, and what numbers after them are. ASCII letters are in lower case and stand for both cases,
+/// others only for themselves.
+const WORDS: [(Category, &[&str]); 17] = [
     (
         Category::Phone,
         &[
@@ -59,6 +60,35 @@ const WORDS: [(Category, &[&str]); 12] = [
     ),
     (Category::NlBsn, &["bsn", "burgerservicenummer", "sofinummer", "citizen service number"]),
     (Category::PlPesel, &["pesel"]),
+    (
+        Category::TrKimlik,
+        &[
+            "kimlik",
+            "kİmlİk",
+            "tckimlik",
+            "kimlikno",
+            "tckimlikno",
+            "tckn",
+            "tc no",
+            "tc_no",
+            "tcno",
+        ],
+    ),
+    (
+        Category::ZaId,
+        &[
+            "south african id",
+            "sa id",
+            "rsa id",
+            "id number",
+            "id_number",
+            "idnumber",
+            "identity number",
+        ],
+    ),
+    (Category::ArCuit, &["cuit", "cuil"]),
+    (Category::RuInn, &["inn", "инн", "ИНН", "номер налогоплательщика"]),
+    (Category::RuSnils, &["snils", "снилс", "СНИЛС"]),
 ];
 
 /// All words, and what numbers after them are.
@@ -107,7 +137,16 @@ impl Names {
 
     /// What the words shortly before a place, or in the name of the text, say that a number is. All words
     /// before the place have been added, and a place is not before the last one.
+    #[inline]
     pub(super) fn find(&mut self, place: usize) -> Categories {
+        // Most texts have none.
+        if self.next >= self.words.len() {
+            return self.of_text;
+        }
+        self.find_among_words(place)
+    }
+
+    fn find_among_words(&mut self, place: usize) -> Categories {
         let start = place.saturating_sub(DISTANCE);
         while self.words.get(self.next).is_some_and(|word| word.end <= start) {
             self.next += 1;
@@ -132,8 +171,12 @@ impl Word {
         let text = Text::new(text);
         let Range { start, end } = range;
         let is_letter = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphabetic());
-        let is_part = is_letter(text.before(start));
-        (!is_letter(text.at(end))).then_some(Self { start, end, category, is_part })
+        // Short words stand in long ones in Cyrillic, too. Its letters begin with one of two bytes in UTF-8.
+        let is_cyrillic = |byte: Option<u8>| matches!(byte, Some(0xd0 | 0xd1));
+        let is_part = is_letter(text.before(start))
+            || start.checked_sub(2).is_some_and(|place| is_cyrillic(text.at(place)));
+        let goes_on = is_letter(text.at(end)) || is_cyrillic(text.at(end));
+        (!goes_on).then_some(Self { start, end, category, is_part })
     }
 }
 
@@ -165,6 +208,10 @@ mod tests {
         assert!(is_named(b"Social Security ", Category::UsSsn));
         assert!(is_named("マイナンバー".as_bytes(), Category::JpMyNumber));
         assert!(!is_named(&[b"tel".as_slice(), &[b' '; DISTANCE]].concat(), Category::Phone));
+        let is_inn = |text: &str| is_named(text.as_bytes(), Category::RuInn);
+        assert!(
+            is_inn("Ваш ИНН: ") && !is_inn("длинный ") && !is_inn("длинн ") && !is_inn("иннах ")
+        );
         let text = Text { bytes: b"12", name: b"sin" };
         assert_eq!(find(text, 0), [Category::CaSin].into_iter().collect());
     }

@@ -33,6 +33,17 @@ pub(in super::super) fn find_ipv4(text: Text<'_>, start: usize) -> Option<Detect
         .then_some(Detection { range: start..end, category: Category::IpAddress })
 }
 
+/// The end of a time of day whose first colon this is, as most colons between digits are: `12:30:45`.
+pub(in super::super) fn time_end(text: Text<'_>, colon: usize) -> Option<usize> {
+    let is_time = match text.from(colon) {
+        [b':', b'0'..=b'5', b'0'..=b'9', b':', b'0'..=b'6', b'0'..=b'9', rest @ ..] => {
+            !rest.first().is_some_and(|byte| byte.is_ascii_hexdigit() || *byte == b':')
+        }
+        _ => false,
+    };
+    is_time.then_some(colon + 6)
+}
+
 /// The IPv6 or hardware address around a colon, and where the run of its characters ends.
 pub(in super::super) fn find_at_colon(text: Text<'_>, colon: usize) -> (Option<Detection>, usize) {
     let is_part = |byte: u8| byte.is_ascii_hexdigit() || byte == b':';
@@ -64,6 +75,14 @@ fn find_ipv6(text: Text<'_>, start: usize, end: usize) -> Option<Detection> {
     let tells = !address.is_loopback() && !address.is_unspecified() && digits >= 4;
     (tells && text.ends_word(end))
         .then_some(Detection { range: start..end, category: Category::IpAddress })
+}
+
+/// Whether hyphens stand around a pair of hexadecimal digits like in a hardware address: after it and the
+/// next pair, or before it and the three pairs before.
+pub(in super::super) fn can_be_in_hyphen_mac(text: Text<'_>, start: usize) -> bool {
+    let is_hyphen = |place: usize| text.at(place) == Some(b'-');
+    let is_before = |distance: usize| start.checked_sub(distance).is_some_and(is_hyphen);
+    is_hyphen(start + 2) && is_hyphen(start + 5) || [1, 4, 7, 10].into_iter().all(is_before)
 }
 
 /// Six pairs of hexadecimal digits with hyphens, around the pair at `start..start + 2`.
@@ -139,6 +158,24 @@ mod tests {
         for text in ["::1", "std::io", "a::b", "12:30:45", "abc::def::", "dead:beef"] {
             assert_eq!(colon(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn times_are_told_from_addresses() {
+        let end = |text: &str| time_end(Text::new(text.as_bytes()), 2);
+        for text in ["12:30:45", "12:30:45 x", "12:30:45.5"] {
+            assert_eq!(end(text), Some(8), "{text}");
+        }
+        for text in ["12:30", "12:30:4", "12:30:45:", "12:30:45a", "12:70:45", "12:30 45"] {
+            assert_eq!(end(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn each_pair_of_a_hyphen_mac_is_told() {
+        let can_be = |text: &str, start| can_be_in_hyphen_mac(Text::new(text.as_bytes()), start);
+        assert!((0..18).step_by(3).all(|start| can_be("AC-DE-48-00-11-22", start)));
+        assert!([5, 8].into_iter().all(|start| !can_be("2026-11-27", start)));
     }
 
     #[test]

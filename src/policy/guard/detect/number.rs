@@ -7,7 +7,7 @@ use std::ops::{Range, RangeInclusive};
 
 use super::super::category::{Categories, Category};
 pub(super) use super::groups::Gap;
-use super::groups::{Groups, gap};
+use super::groups::{Groups, MAX_DIGITS as MAX_GROUPED, gap};
 use super::names::Names;
 use super::{Detection, Text, national, payment_card, phone, us_ssn};
 
@@ -32,7 +32,9 @@ const fn check(
 }
 
 /// All checks, in the order of their precedence.
-const CHECKS: [Check; 15] = [
+const CHECKS: [Check; 20] = [
+    // Before the cards: those born in the forties have numbers that a card could have.
+    check(Category::ZaId, 13..=13, national::south_africa::is_id),
     check(Category::PaymentCard, 13..=19, payment_card::is_card),
     check(Category::UsSsn, 9..=9, us_ssn::is_ssn),
     check(Category::BrCnpj, 14..=14, national::brazil::is_cnpj),
@@ -43,6 +45,11 @@ const CHECKS: [Check; 15] = [
     check(Category::JpMyNumber, 12..=12, national::japan::is_my_number),
     check(Category::KrRrn, 13..=13, national::korea::is_rrn),
     check(Category::DeTaxId, 11..=11, national::germany::is_tax_id),
+    check(Category::TrKimlik, 11..=11, national::turkey::is_kimlik),
+    check(Category::ArCuit, 11..=11, national::argentina::is_cuit),
+    check(Category::RuInn, 10..=12, national::russia::is_inn),
+    check(Category::RuSnils, 11..=11, national::russia::is_snils),
+    // After those that a name or form tells, since it has neither.
     check(Category::PlPesel, 11..=11, national::poland::is_pesel),
     check(Category::NlBsn, 9..=9, national::netherlands::is_bsn),
     check(Category::CaSin, 9..=9, national::canada::is_sin),
@@ -60,7 +67,7 @@ const fn place(category: Category) -> usize {
 }
 
 /// Checks, a bit each.
-const fn bits(categories: &[Category]) -> u16 {
+const fn bits(categories: &[Category]) -> u32 {
     let mut bits = 0;
     let mut index = 0;
     while index < categories.len() {
@@ -70,14 +77,19 @@ const fn bits(categories: &[Category]) -> u16 {
     bits
 }
 
-const CARD: u16 = bits(&[Category::PaymentCard]);
-const PHONE: u16 = bits(&[Category::Phone]);
+const CARD: u32 = bits(&[Category::PaymentCard]);
+const PHONE: u32 = bits(&[Category::Phone]);
 /// What digits without separators can be without a name.
-const BARE: u16 =
-    bits(&[Category::PaymentCard, Category::FrNir, Category::CnResidentId, Category::PlPesel]);
+const BARE: u32 = bits(&[
+    Category::PaymentCard,
+    Category::ZaId,
+    Category::FrNir,
+    Category::CnResidentId,
+    Category::PlPesel,
+]);
 
 /// The checks that a number of so many digits can pass.
-const BY_TOTAL: [u16; MAX_DIGITS + 1] = {
+const BY_TOTAL: [u32; MAX_DIGITS + 1] = {
     let mut table = [0; MAX_DIGITS + 1];
     let mut place = 0;
     while place < CHECKS.len() {
@@ -91,47 +103,82 @@ const BY_TOTAL: [u16; MAX_DIGITS + 1] = {
     table
 };
 
-/// The sizes of groups, a byte each.
-const fn shape<const N: usize>(sizes: [u8; N]) -> u64 {
+/// Sizes of groups by which a number is told, and what it can be.
+struct Shape {
+    /// The sizes, a byte each.
+    sizes: u64,
+    /// The bytes that have a size.
+    mask: u64,
+    checks: u32,
+}
+
+const fn shape<const N: usize>(sizes: [u8; N], checks: u32) -> Shape {
     let mut bytes = [0; 8];
+    let mut mask = [0; 8];
     let mut place = 0;
     while place < N {
         bytes[place] = sizes[place];
+        mask[place] = 0xff;
         place += 1;
     }
-    u64::from_le_bytes(bytes)
+    Shape { sizes: u64::from_le_bytes(bytes), mask: u64::from_le_bytes(mask), checks }
 }
 
-/// The sizes of groups by which a number is told without a name, a plus sign or a zero before it, and what
-/// it can be. Payment cards are not among them: they have many.
-const SHAPES: [(u64, u16); 14] = [
-    (shape([3, 2, 4]), bits(&[Category::UsSsn])),
-    (shape([2, 3, 3, 4, 2]), bits(&[Category::BrCnpj])),
-    (shape([3, 3, 3, 2]), bits(&[Category::BrCpf])),
-    (shape([1, 2, 2, 2, 3, 3, 2]), bits(&[Category::FrNir])),
-    (shape([4, 4, 4]), bits(&[Category::InAadhaar])),
-    (shape([6, 7]), bits(&[Category::KrRrn])),
-    (shape([2, 3, 3, 3]), bits(&[Category::DeTaxId])),
-    (shape([1, 3, 3, 4]), PHONE),
-    (shape([3, 3, 4]), PHONE),
-    (shape([5, 5]), PHONE),
-    (shape([3, 4, 4]), PHONE),
-    (shape([2, 5, 4]), PHONE),
-    (shape([2, 4, 4]), PHONE),
-    (shape([1, 3, 3, 2, 2]), PHONE),
+/// The shapes of numbers that neither a name, a plus sign, a zero nor a parenthesis before them tells, in
+/// the order of their first sizes. Payment cards are not among them: they have many.
+const SHAPES: [Shape; 15] = [
+    shape([1, 2, 2, 2, 3, 3, 2], bits(&[Category::FrNir])),
+    shape([1, 3, 3, 4], PHONE),
+    shape([1, 3, 3, 2, 2], PHONE),
+    shape([2, 3, 3, 4, 2], bits(&[Category::BrCnpj])),
+    shape([2, 3, 3, 3], bits(&[Category::DeTaxId])),
+    shape([2, 8, 1], bits(&[Category::ArCuit])),
+    shape([3, 2, 4], bits(&[Category::UsSsn])),
+    shape([3, 3, 3, 2], bits(&[Category::BrCpf, Category::RuSnils])),
+    shape([3, 3, 4], PHONE),
+    shape([3, 4, 4], PHONE),
+    shape([4, 4, 4], bits(&[Category::InAadhaar])),
+    shape([5, 5], PHONE),
+    shape([6, 7], bits(&[Category::KrRrn])),
+    shape([6, 4, 3], bits(&[Category::ZaId])),
+    shape([6, 4, 2, 1], bits(&[Category::ZaId])),
 ];
 
+/// The number of shapes whose first group is smaller than a size.
+const SMALLER: [usize; 8] = {
+    let mut table = [0; 8];
+    let mut size = 0;
+    while size < table.len() {
+        let mut place = 0;
+        while place < SHAPES.len() {
+            let is_smaller = (SHAPES[place].sizes as usize & 0xff) < size;
+            assert!(!is_smaller || table[size] == place, "the shapes are in order");
+            table[size] += is_smaller as usize;
+            place += 1;
+        }
+        size += 1;
+    }
+    table
+};
+
 /// The sizes that the second group of one of the shapes can have, a bit each, by the size of the first.
-const SECOND_SIZES: [u8; 8] = {
+const SECOND_SIZES: [u16; 8] = {
     let mut table = [0; 8];
     let mut place = 0;
     while place < SHAPES.len() {
-        let sizes = SHAPES[place].0.to_le_bytes();
+        let sizes = SHAPES[place].sizes.to_le_bytes();
         table[sizes[0] as usize] |= 1 << sizes[1];
         place += 1;
     }
     table
 };
+
+/// The shapes that groups of these sizes can have, by the first of them.
+fn shapes_of(sizes: u64) -> &'static [Shape] {
+    let first = (sizes & 0xff) as usize;
+    let (from, to) = (SMALLER.get(first).copied(), SMALLER.get(first + 1).copied());
+    from.zip(to).and_then(|(from, to)| SHAPES.get(from..to)).unwrap_or_default()
+}
 
 /// A number, or its first groups.
 #[derive(Debug)]
@@ -171,7 +218,7 @@ impl Number<'_> {
 }
 
 /// The checks of these categories.
-fn checks_of(categories: Categories) -> u16 {
+fn checks_of(categories: Categories) -> u32 {
     let checks = CHECKS.iter().enumerate();
     let of_these = checks.filter(|(_, check)| categories.contains(check.category));
     of_these.fold(0, |bits, (place, _)| bits | 1 << place)
@@ -183,12 +230,12 @@ pub(in super::super) struct Numbers {
     groups: Groups,
     names: Names,
     /// The checks of wanted categories.
-    wanted: u16,
+    wanted: u32,
 }
 
 impl Numbers {
     pub(in super::super) fn new(wanted: Categories) -> Self {
-        Self { groups: Groups::new(), names: Names::default(), wanted: checks_of(wanted) }
+        Self { groups: Groups::default(), names: Names::default(), wanted: checks_of(wanted) }
     }
 
     /// Adds a word in the name of the text that may tell what its numbers are.
@@ -203,11 +250,13 @@ impl Numbers {
     }
 
     /// The longest number of a wanted category that begins with the digits at `first`, which are not
-    /// before those of the last call.
+    /// before those of the last call, and goes on with the [`next_group`].
+    #[inline]
     pub(in super::super) fn find(
         &mut self,
         text: Text<'_>,
         first: Range<usize>,
+        next: Option<&Range<usize>>,
     ) -> Option<Detection> {
         let start = first.start;
         if self.wanted == 0 || is_fraction(text, start) {
@@ -215,44 +264,57 @@ impl Numbers {
         }
         let has_plus = matches!(text.before(start), Some(b'+' | b'('));
         let names = self.names.find(start);
-        if names.is_empty() && !has_plus && !can_begin_number(text, first) {
+        if names.is_empty() && !has_plus && !can_begin_number(text, &first, next) {
             return None;
         }
+        let is_phone = has_plus || begins_with_zeros(text, &first, next);
+        self.find_form(text, start, is_phone, names)
+    }
+
+    /// The longest number at a place whose form or one of the names tells it.
+    fn find_form(
+        &mut self,
+        text: Text<'_>,
+        start: usize,
+        is_phone: bool,
+        names: Categories,
+    ) -> Option<Detection> {
         self.groups.read(text, start);
         let groups = &self.groups;
         let (sizes, totals) = (groups.sizes(), groups.totals());
-        let mut counts = counts_of(totals, groups.count());
-        if counts == 0 {
-            return None;
-        }
-        let is_phone = has_plus || groups.digits(2) == b"00";
-        let has_zero = groups.digits(1) == b"0";
         let mut always = if is_phone { PHONE } else { 0 };
         if !names.is_empty() {
             always |= checks_of(names);
         }
-        let cards = card_counts(sizes);
-        let group_sizes = sizes.to_le_bytes();
-        let [first, second, ..] = group_sizes;
-        let has_shape = is_shape(usize::from(first), usize::from(second));
-        if always == 0 && !has_shape && !has_zero {
-            // Only digits without separators, and cards.
-            counts &= cards | 0x80;
+        let cards = card_counts(sizes, totals, payment_card::lengths(text.from(start)));
+        let trunk = if text.at(start) == Some(b'0') { trunk_counts(totals) } else { 0 };
+        let mut counts = counts_of(totals, groups.count());
+        if always == 0 {
+            // Digits without separators, or in groups that tell something.
+            counts &= 0x80 | cards | trunk | shape_counts(sizes);
         }
+        if counts == 0 {
+            return None;
+        }
+        let mut digits = [0; MAX_GROUPED];
+        groups.copy_digits(text, 8 - counts.leading_zeros() as usize / 8, &mut digits);
+        let group_sizes = sizes.to_le_bytes();
         while counts != 0 {
             let bit = 63 - counts.leading_zeros();
             counts ^= 1 << bit;
             let count = bit as usize / 8 + 1;
             let total = (totals >> (bit - 7) & 0xff) as usize;
+            let is_marked = |marks: u64| marks >> bit & 1 == 1;
             let by_shape = match count {
                 1 => BARE,
                 _ => {
                     let sizes = sizes & (u64::MAX >> (63 - bit));
-                    let card = if cards >> bit & 1 == 1 { CARD } else { 0 };
-                    let phone =
-                        if has_zero && phone::TRUNK_DIGITS.contains(&total) { PHONE } else { 0 };
-                    let shapes = SHAPES.iter().filter(|(shape, _)| *shape == sizes);
-                    shapes.fold(card | phone, |bits, (_, checks)| bits | checks)
+                    let shapes = shapes_of(sizes).iter().filter(|shape| shape.sizes == sizes);
+                    shapes.fold(
+                        if is_marked(cards) { CARD } else { 0 }
+                            | if is_marked(trunk) { PHONE } else { 0 },
+                        |bits, shape| bits | shape.checks,
+                    )
                 }
             };
             let mut checks = BY_TOTAL.get(total).copied().unwrap_or_default()
@@ -263,7 +325,7 @@ impl Numbers {
             }
             let gaps = groups.gaps();
             let number = Number {
-                digits: groups.digits(total),
+                digits: digits.get(..total)?,
                 groups: group_sizes.get(..count)?,
                 gaps: gaps.get(..count - 1)?,
                 text,
@@ -300,13 +362,38 @@ const fn counts_of(totals: u64, count: usize) -> u64 {
     at_least(totals, MIN_DIGITS as u8) & !at_least(totals, MAX_DIGITS as u8 + 1) & all
 }
 
-/// Marks in the same way how many groups a payment card can consist of: all have 3 to 6 digits.
-const fn card_counts(sizes: u64) -> u64 {
+/// Marks in the same way how many groups a payment card can consist of: all have 3 to 6 digits, and
+/// together one of the lengths, which are a bit each.
+fn card_counts(sizes: u64, totals: u64, lengths: u32) -> u64 {
     let others = !(at_least(sizes, 3) & !at_least(sizes, 7)) & HIGH;
-    match others {
+    let mut counts = match others {
         0 => HIGH,
         _ => HIGH & !(u64::MAX << (others.trailing_zeros() & !7)),
+    };
+    counts &= at_least(totals, 13) & !at_least(totals, MAX_DIGITS as u8 + 1);
+    let mut cards = 0;
+    while counts != 0 {
+        let bit = counts.trailing_zeros();
+        counts &= counts - 1;
+        let total = totals >> (bit - 7) & 0xff;
+        cards |= u64::from(lengths >> total & 1) << bit;
     }
+    cards
+}
+
+/// Marks in the same way how many groups have together as many digits as a phone number with a trunk prefix.
+const fn trunk_counts(totals: u64) -> u64 {
+    at_least(totals, *phone::TRUNK_DIGITS.start() as u8)
+        & !at_least(totals, *phone::TRUNK_DIGITS.end() as u8 + 1)
+}
+
+/// Marks in the same way how many groups have the sizes of a shape.
+fn shape_counts(sizes: u64) -> u64 {
+    shapes_of(sizes).iter().fold(0, |counts, shape| {
+        // The highest bit of the last group.
+        let mark = (shape.mask >> 1) + 1;
+        counts | if sizes & shape.mask == shape.sizes { mark } else { 0 }
+    })
 }
 
 /// Whether the digits at a place are those after the decimal point.
@@ -316,25 +403,40 @@ fn is_fraction(text: Text<'_>, start: usize) -> bool {
         && text.at(start - 2).is_some_and(|byte| byte.is_ascii_digit())
 }
 
-/// Whether a number may begin with these digits that neither a name nor a plus sign tells. Most do not,
-/// and that is seen by the size of their first two groups.
-fn can_begin_number(text: Text<'_>, first: Range<usize>) -> bool {
-    let Range { start, end } = first;
-    let length = end - start;
+/// The digits of the next group after those that end at a place, if one follows.
+pub(in super::super) fn next_group(text: Text<'_>, end: usize) -> Option<Range<usize>> {
+    let (_, start) = gap(text, end)?;
+    Some(start..text.digits_end(start, usize::MAX))
+}
+
+/// Whether a number may begin with these two groups that neither a name nor a plus sign tells. Most do not.
+fn can_begin_number(text: Text<'_>, first: &Range<usize>, next: Option<&Range<usize>>) -> bool {
+    let length = first.len();
     if BY_TOTAL.get(length).is_some_and(|checks| checks & BARE != 0) {
         return true;
     }
-    let Some((_, next)) = gap(text, end) else { return false };
-    let second = text.run_end(next, 7, |byte| byte.is_ascii_digit()) - next;
-    // A trunk prefix, or the 00 before a country's code.
-    let has_zero = text.at(start) == Some(b'0') && (length > 1 || text.at(next) == Some(b'0'));
-    let is_card = (3..=6).contains(&length) && (3..=6).contains(&second);
-    has_zero || is_card || is_shape(length, second)
+    let Some(second) = next.map(Range::len) else { return false };
+    let is_card = (3..=6).contains(&length)
+        && (3..=6).contains(&second)
+        && payment_card::lengths(text.from(first.start)) != 0;
+    is_card
+        || is_shape(length, second)
+        || begins_with_zeros(text, first, next)
+        || phone::can_have_trunk_prefix(text, first, second)
+}
+
+/// Whether a number begins with the 00 that is dialled before a country's code.
+fn begins_with_zeros(text: Text<'_>, first: &Range<usize>, next: Option<&Range<usize>>) -> bool {
+    let second = || match first.len() {
+        1 => next.map(|next| next.start),
+        _ => Some(first.start + 1),
+    };
+    text.at(first.start) == Some(b'0') && second().is_some_and(|at| text.at(at) == Some(b'0'))
 }
 
 /// Whether one of the shapes begins with groups of these sizes.
 fn is_shape(first: usize, second: usize) -> bool {
-    SECOND_SIZES.get(first).is_some_and(|sizes| second < 8 && sizes >> second & 1 == 1)
+    SECOND_SIZES.get(first).is_some_and(|sizes| second < 16 && sizes >> second & 1 == 1)
 }
 
 /// Whether what follows the digits before a place can be the rest of an IPv4 address.

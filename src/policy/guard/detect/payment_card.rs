@@ -69,13 +69,18 @@ const LENGTHS: [u32; 100] = {
     table
 };
 
+/// The lengths that numbers can have that begin with these digits, a bit each.
+pub(super) fn lengths(digits: &[u8]) -> u32 {
+    let beginning = number_of(digits.get(..2).unwrap_or_default());
+    LENGTHS.get(beginning as usize).copied().unwrap_or_default()
+}
+
 /// Whether the number has a network's beginning and length, and the Luhn check.
 pub(super) fn is_card(number: &Number<'_>) -> bool {
     let digits = number.digits;
     let beginning = |width: usize| number_of(digits.get(..width).unwrap_or_default());
     // Most numbers end here, and the ranges are many.
-    let lengths = LENGTHS.get(beginning(2) as usize).copied().unwrap_or_default();
-    if lengths >> digits.len() & 1 == 0 || !luhn(digits) {
+    if lengths(digits) >> digits.len() & 1 == 0 || !luhn(digits) {
         return false;
     }
     let is_written_so = number.is_bare()

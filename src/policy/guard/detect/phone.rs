@@ -4,6 +4,8 @@
 //! The rules are those of libphonenumber's metadata for lengths and groups, without its ranges of
 //! operators, which change every few weeks.
 
+use std::ops::{Range, RangeInclusive};
+
 use super::super::category::Category;
 use super::Text;
 use super::calling_codes::calling_code;
@@ -62,8 +64,7 @@ fn is_national(number: &Number<'_>, text: Text<'_>) -> bool {
     let has = |groups: &[u8]| number.groups == groups;
     let no_slash = !number.gaps.contains(&Gap::Slash);
     let opens = text.before(number.start) == Some(b'(');
-    // After a hyphen or dot it is the end of something longer.
-    if matches!(text.before(number.start), Some(b'-' | b'.' | b'/')) {
+    if is_end_of_other(text, number.start) {
         return false;
     }
     match digits {
@@ -83,6 +84,11 @@ fn is_national(number: &Number<'_>, text: Text<'_>) -> bool {
     }
 }
 
+/// After a hyphen, dot or slash it is the end of something longer.
+fn is_end_of_other(text: Text<'_>, start: usize) -> bool {
+    matches!(text.before(start), Some(b'-' | b'.' | b'/'))
+}
+
 /// The North American Numbering Plan: neither part begins with 0 or 1, and an area is not N11.
 fn is_north_american(digits: &[u8]) -> bool {
     matches!(digits, [b'2'..=b'9', second, third, b'2'..=b'9', _, _, _, _, _, _]
@@ -90,7 +96,16 @@ fn is_north_american(digits: &[u8]) -> bool {
 }
 
 /// The digits of a number with a trunk prefix.
-pub(super) const TRUNK_DIGITS: std::ops::RangeInclusive<usize> = 9..=12;
+pub(super) const TRUNK_DIGITS: RangeInclusive<usize> = 9..=12;
+
+/// Whether a number with a trunk prefix can begin with these digits and a second group of this size. Dates
+/// and times, which have zeros as well, do not.
+pub(super) fn can_have_trunk_prefix(text: Text<'_>, first: &Range<usize>, second: usize) -> bool {
+    matches!(text.from(first.start), [b'0', b'1'..=b'9', ..])
+        && (2..=5).contains(&first.len())
+        && second >= 2
+        && !is_end_of_other(text, first.start)
+}
 
 /// A zero, an area or operator, and a subscriber's number, in groups.
 fn is_with_trunk_prefix(number: &Number<'_>, no_slash: bool) -> bool {

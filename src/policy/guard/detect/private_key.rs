@@ -5,10 +5,18 @@ use super::{Detection, Text};
 
 /// What every block begins with.
 pub(in super::super) const MARK: &str = "-----BEGIN ";
+/// The word of it that is searched for: hyphens are frequent.
+pub(in super::super) const WORD: &str = "BEGIN ";
 /// The longest label of a block, in bytes.
 const MAX_LABEL: usize = 40;
 /// The longest block, in bytes: an RSA key of 16,384 bits has 12.5 KB.
 const MAX_BLOCK: usize = 32 * 1024;
+
+/// Where the block begins whose word stands at a place.
+pub(in super::super) fn start(text: Text<'_>, word: usize) -> Option<usize> {
+    let start = word.checked_sub(MARK.len() - WORD.len())?;
+    text.slice(start..word).iter().all(|byte| *byte == b'-').then_some(start)
+}
 
 /// A private key whose block begins at `start`, and where the block ends.
 pub(in super::super) fn find(text: Text<'_>, start: usize) -> (Option<Detection>, usize) {

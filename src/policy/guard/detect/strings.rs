@@ -98,22 +98,18 @@ fn has_beginning(block: &[u8]) -> bool {
 
 /// Whether a string can begin with the byte.
 fn can_begin(byte: u8) -> bool {
-    (byte.wrapping_sub(b'a') < 26)
-        | (byte.wrapping_sub(b'A') < 26)
-        | (byte >= 0x80)
-        | (byte == b'-')
-        | (byte == b':')
+    (byte.wrapping_sub(b'a') < 26) | (byte.wrapping_sub(b'A') < 26) | (byte >= 0x80)
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{connection_string, named_secret, names, private_key, token};
+    use super::super::{named_secret, names, private_key, token};
     use super::*;
 
     fn all() -> impl Iterator<Item = &'static str> {
-        [private_key::MARK, connection_string::MARK]
+        [private_key::WORD]
             .into_iter()
             .chain(named_secret::NAMES)
             .chain(token::FORMS.iter().map(|form| form.prefix))

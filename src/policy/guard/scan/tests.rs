@@ -71,6 +71,18 @@ fn a_text_with_some_of_everything() {
 }
 
 #[test]
+fn urls_and_addresses_have_colons_in_common() {
+    assert_eq!(
+        scan("a:b://user:pa55@host.example/x 2001:db8::8a2e:370:7334"),
+        [
+            ("b://user:pa55@host.example/x", Category::ConnectionString),
+            ("pa55@host.example", Category::Email),
+            ("2001:db8::8a2e:370:7334", Category::IpAddress),
+        ]
+    );
+}
+
+#[test]
 fn only_what_is_wanted() {
     let scanner = Scanner::new([Category::Email].into_iter().collect(), Vec::new());
     let mut findings = Findings::default();

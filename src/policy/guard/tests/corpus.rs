@@ -2,6 +2,7 @@
 //! of each the detectors find.
 
 mod identities;
+mod more_identities;
 mod network;
 mod secrets;
 
@@ -103,7 +104,10 @@ fn find(guard: &Guard, kind: &Kind, text: &str, value: &str) -> (bool, bool, Opt
 fn precision_and_recall() {
     let guard = guard();
     let kinds: Vec<Kind> =
-        [secrets::kinds(), identities::kinds(), network::kinds()].into_iter().flatten().collect();
+        [secrets::kinds(), identities::kinds(), more_identities::kinds(), network::kinds()]
+            .into_iter()
+            .flatten()
+            .collect();
     let known: Categories = kinds.iter().map(|kind| kind.category).collect();
     let all = Categories::of_group(Group::Secrets).union(Categories::of_group(Group::Pii));
     assert_eq!(known, all);

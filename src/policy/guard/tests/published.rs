@@ -5,7 +5,7 @@ use super::super::entities::Entities;
 use super::super::policy::{Guard, GuardConfig};
 
 /// Category, an example after what names it, and a near miss.
-const EXAMPLES: [(&str, &str, &str); 24] = [
+const EXAMPLES: [(&str, &str, &str); 35] = [
     ("payment_card", "4111 1111 1111 1111", "4111 1111 1111 1112"),
     ("payment_card", "5555555555554444", "5555555555554445"),
     ("payment_card", "3782 822463 10005", "3782 822463 10006"),
@@ -31,6 +31,18 @@ const EXAMPLES: [(&str, &str, &str); 24] = [
     ("uk_nino", "AB 12 34 56 C", "AB 12 34 56 E"),
     ("nl_bsn", "BSN 111222333", "BSN 111222334"),
     ("pl_pesel", "PESEL 44051401359", "PESEL 44051401358"),
+    ("mx_curp", "HEGG560427MVZRRL04", "HEGG560427MVZRRL05"),
+    ("mx_curp", "boxw310820hnerxn09", "boxw310820hnerxn08"),
+    ("tr_kimlik", "T.C. Kimlik No: 10000000146", "T.C. Kimlik No: 10000000147"),
+    ("tr_kimlik", "T.C. KİMLİK NO 17291716060", "17291716060"),
+    ("za_id", "8001015009087", "8001015009086"),
+    // Milliseconds since 1970, where nothing names it.
+    ("za_id", "ID number 1704065009082", "1704065009082"),
+    ("ar_cuit", "20-05536168-2", "20-05536168-3"),
+    ("ar_cuit", "CUIT 20267565393", "CUIT 20267565392"),
+    ("ru_inn", "ИНН 7707083893", "ИНН 7707083894"),
+    ("ru_inn", "inn: 500100732259", "inn: 500100732258"),
+    ("ru_snils", "112-233-445 95", "112-233-445 96"),
 ];
 
 #[test]

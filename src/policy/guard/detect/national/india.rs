@@ -4,20 +4,7 @@ use super::super::super::category::Category;
 use super::super::number::{Gap, Number};
 use super::super::{digit, distinct};
 
-/// Verhoeff's multiplication table of the dihedral group D5.
-const PRODUCTS: [[u8; 10]; 10] = [
-    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
-    [1, 2, 3, 4, 0, 6, 7, 8, 9, 5],
-    [2, 3, 4, 0, 1, 7, 8, 9, 5, 6],
-    [3, 4, 0, 1, 2, 8, 9, 5, 6, 7],
-    [4, 0, 1, 2, 3, 9, 5, 6, 7, 8],
-    [5, 9, 8, 7, 6, 0, 4, 3, 2, 1],
-    [6, 5, 9, 8, 7, 1, 0, 4, 3, 2],
-    [7, 6, 5, 9, 8, 2, 1, 0, 4, 3],
-    [8, 7, 6, 5, 9, 3, 2, 1, 0, 4],
-    [9, 8, 7, 6, 5, 4, 3, 2, 1, 0],
-];
-/// His permutations, by place from the right.
+/// Verhoeff's permutations, by place from the right.
 const PERMUTATIONS: [[u8; 10]; 8] = [
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
     [1, 5, 7, 6, 2, 8, 3, 0, 9, 4],
@@ -40,13 +27,16 @@ pub(in super::super) fn is_aadhaar(number: &Number<'_>) -> bool {
         && distinct(digits) > 2
 }
 
+/// Verhoeff's check: the product in the dihedral group D5 of the permuted digits, from the right, is 0. The
+/// digits 0 to 4 are rotations, 5 to 9 the same after a reflection, which turns what follows around.
 fn verhoeff(digits: &[u8]) -> bool {
-    let lookup = |table: &[[u8; 10]], row: usize, column: usize| {
-        table.get(row).and_then(|row| row.get(column)).copied().map(usize::from)
-    };
-    let check = digits.iter().rev().enumerate().try_fold(0, |check, (place, byte)| {
-        let value = lookup(&PERMUTATIONS, place % 8, digit(*byte) as usize)?;
-        lookup(&PRODUCTS, check, value)
-    });
-    check == Some(0)
+    let mut rotation = 0;
+    let mut is_reflected = false;
+    for (permutation, byte) in PERMUTATIONS.iter().cycle().zip(digits.iter().rev()) {
+        let value = permutation.get(digit(*byte) as usize).copied().unwrap_or_default();
+        let turn = i32::from(value % 5);
+        rotation += if is_reflected { -turn } else { turn };
+        is_reflected ^= value >= 5;
+    }
+    !is_reflected && rotation % 5 == 0
 }

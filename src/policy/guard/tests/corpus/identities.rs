@@ -3,21 +3,26 @@
 use super::{Kind, Random, grouped, other_last_digit};
 use crate::policy::guard::category::Category;
 
-fn values(digits: &str) -> Vec<u64> {
+pub(super) fn values(digits: &str) -> Vec<u64> {
     digits.bytes().map(|byte| u64::from(byte - b'0')).collect()
 }
 
-fn sum(digits: &str, weights: &[u64]) -> u64 {
+pub(super) fn sum(digits: &str, weights: &[u64]) -> u64 {
     values(digits).iter().zip(weights).map(|(digit, weight)| digit * weight).sum()
 }
 
 /// A number whose last digit makes it pass a test.
-fn with_check_digit(digits: &str, passes: impl Fn(&str) -> bool) -> Option<String> {
+pub(super) fn with_check_digit(digits: &str, passes: impl Fn(&str) -> bool) -> Option<String> {
     (0..10).map(|check| format!("{digits}{check}")).find(|number| passes(number))
 }
 
 /// Random numbers until one can have a check digit.
-fn number(random: &mut Random, beginning: &str, length: usize, passes: fn(&str) -> bool) -> String {
+pub(super) fn number(
+    random: &mut Random,
+    beginning: &str,
+    length: usize,
+    passes: fn(&str) -> bool,
+) -> String {
     loop {
         let digits = format!("{beginning}{}", random.digits(length - 1 - beginning.len()));
         if let Some(number) = with_check_digit(&digits, passes) {
@@ -26,7 +31,7 @@ fn number(random: &mut Random, beginning: &str, length: usize, passes: fn(&str) 
     }
 }
 
-fn luhn(number: &str) -> bool {
+pub(super) fn luhn(number: &str) -> bool {
     let doubled = |(place, digit): (usize, &u64)| match place % 2 {
         0 => *digit,
         _ => digit * 2 / 10 + digit * 2 % 10,
@@ -34,7 +39,7 @@ fn luhn(number: &str) -> bool {
     values(number).iter().rev().enumerate().map(doubled).sum::<u64>() % 10 == 0
 }
 
-fn date(random: &mut Random) -> (u64, u64, u64) {
+pub(super) fn date(random: &mut Random) -> (u64, u64, u64) {
     (1950 + random.below(50), 1 + random.below(12), 1 + random.below(28))
 }
 
@@ -107,8 +112,13 @@ fn cnpj(number: &str) -> bool {
     values[12] == digit(12) && values[13] == digit(13)
 }
 
-fn two_check_digits(random: &mut Random, length: usize, passes: fn(&str) -> bool) -> String {
-    let digits = random.digits(length);
+pub(super) fn two_check_digits(
+    random: &mut Random,
+    beginning: &str,
+    length: usize,
+    passes: fn(&str) -> bool,
+) -> String {
+    let digits = format!("{beginning}{}", random.digits(length - beginning.len()));
     (0..100).map(|check| format!("{digits}{check:02}")).find(|number| passes(number)).unwrap()
 }
 
@@ -314,14 +324,14 @@ pub(super) fn kinds() -> Vec<Kind> {
         kind(
             Category::BrCpf,
             "",
-            |random| written_cpf(&two_check_digits(random, 9, cpf)),
-            |random| written_cpf(&other_last_digit(&two_check_digits(random, 9, cpf))),
+            |random| written_cpf(&two_check_digits(random, "", 9, cpf)),
+            |random| written_cpf(&other_last_digit(&two_check_digits(random, "", 9, cpf))),
         ),
         kind(
             Category::BrCnpj,
             "",
-            |random| written_cnpj(&two_check_digits(random, 12, cnpj)),
-            |random| written_cnpj(&other_last_digit(&two_check_digits(random, 12, cnpj))),
+            |random| written_cnpj(&two_check_digits(random, "", 12, cnpj)),
+            |random| written_cnpj(&other_last_digit(&two_check_digits(random, "", 12, cnpj))),
         ),
         kind(
             Category::CaSin,

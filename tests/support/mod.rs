@@ -35,6 +35,7 @@ pub(crate) mod script;
 pub(crate) mod secrets;
 pub(crate) mod server_process;
 pub(crate) mod sql;
+pub(crate) mod streams;
 pub(crate) mod strict;
 pub(crate) mod token_endpoint;
 pub(crate) mod traffic;

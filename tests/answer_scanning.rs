@@ -6,7 +6,6 @@ use crate::data_policy::{EMAIL, USAGE, chat, content, guard, learn, placeholder,
 use crate::support::{
     app::TestApp,
     case::{Case, cases},
-    connection::BodyEnd,
     database::Database,
     event_stream::{invoked, message},
     fixture::Fixture,
@@ -16,6 +15,7 @@ use crate::support::{
     policies::refused,
     script::{Script, data},
     secrets,
+    streams::{broken_off, call_arguments, events},
     upstream::ScriptedUpstream,
 };
 
@@ -38,11 +38,11 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-const OTHER: &str = "grace.hopper@example.org";
-const PRICE: Rates =
+pub(crate) const OTHER: &str = "grace.hopper@example.org";
+pub(crate) const PRICE: Rates =
     Rates { input: 1_000, cached_input: 1_000, output: 1_000, reasoning: 1_000, request: 0 };
 
-fn scanning(action: &str) -> Value {
+pub(crate) fn scanning(action: &str) -> Value {
     json!({"version": 1, "detect": {"pii": true, "secrets": true}, "action": action,
         "timeout_seconds": 30, "scan": {"answers": true}})
 }
@@ -116,8 +116,7 @@ async fn arguments_of_tools_stay_json(database: Database) {
     let mut question = says("Hello");
     question["stream"] = json!(true);
     let answer = team.caller().send(chat(&question)).await.expect(200).text();
-    let got = openai::streamed_arguments(&answer);
-    assert_eq!(serde_json::from_str::<Value>(&got).unwrap(), expected, "{answer}");
+    assert_eq!(call_arguments(&answer), expected, "{answer}");
 
     let mut plain = openai::chat_object("", USAGE);
     plain["choices"][0]["message"]["tool_calls"] = json!([{"id": "call_1", "type": "function",
@@ -162,15 +161,9 @@ async fn a_stream_is_refused_before_its_first_byte_or_broken_off(database: Datab
     refused(&answer, 403, "content_blocked", "No personal data");
 
     team.upstream.push(openai::chat_stream(&["Good ", "Ask ", OTHER, " or me"], USAGE, false));
-    let (head, mut answer) = team.caller().stream(chat(&question)).await;
-    assert_eq!(head.status, 200);
-    let (pieces, end) = answer.rest().await;
-    assert!(!matches!(end, BodyEnd::Complete), "{end:?}");
-    let got: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.bytes.to_vec()).collect();
-    let got = String::from_utf8(got).unwrap();
+    let got = broken_off(&team.caller().send(chat(&question)).await);
     assert!(got.contains("Good ") && !got.contains("grace") && !got.contains("or me"), "{got}");
-    let last = got.trim_end().rsplit("data: ").next().unwrap();
-    let last: Value = serde_json::from_str(last).unwrap();
+    let last = events(&got).pop().unwrap();
     assert_eq!(last["error"]["code"], "content_blocked", "{got}");
     let rows = ledger_rows::rows_at_least(app.database(), 2).await;
     for status in [200, 403] {
@@ -192,12 +185,7 @@ async fn a_converted_stream_that_is_broken_off_repeats_nothing(database: Databas
         parts(json!([thought, {"text": "I know."}])),
     ]));
     let body = json!({"model": "gemini/gemini-2.5-flash", "input": "Hello", "stream": true});
-    let (head, mut answer) = team.caller().stream(Request::post_json("/v1/responses", &body)).await;
-    assert_eq!(head.status, 200);
-    let (pieces, end) = answer.rest().await;
-    assert!(!matches!(end, BodyEnd::Complete), "{end:?}");
-    let got: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.bytes.to_vec()).collect();
-    let got = String::from_utf8(got).unwrap();
+    let got = broken_off(&team.caller().send(Request::post_json("/v1/responses", &body)).await);
     assert!(got.contains("Hm. ") && got.contains("response.failed"), "{got}");
     assert!(!got.contains("grace") && !got.contains("I know"), "{got}");
 }
@@ -244,7 +232,7 @@ async fn a_scan_that_takes_too_long_does_what_the_policy_says(database: Database
 }
 
 /// A workspace with keys of providers, all at the scripted upstream.
-async fn with_providers(database: &Database, action: &str) -> (TestApp, Fixture) {
+pub(crate) async fn with_providers(database: &Database, action: &str) -> (TestApp, Fixture) {
     secrets::register(EMAIL);
     let upstream = ScriptedUpstream::start().await;
     let origin = upstream.base_url().trim_end_matches("/v1").to_owned();

@@ -15,6 +15,7 @@ use crate::support::{
     openai,
     policies::{make, spend_cap},
     script::Script,
+    streams,
     upstream::ScriptedUpstream,
 };
 
@@ -118,19 +119,6 @@ pub(crate) fn claude_events(parts: &[&str]) -> Vec<Value> {
 
 pub(crate) fn named(event: &Value) -> String {
     format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap())
-}
-
-/// The data of the events of a stream.
-pub(crate) fn events(text: &str) -> Vec<Value> {
-    let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
-    data.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
-}
-
-/// The text of a stream of chats.
-pub(crate) fn chat_text(text: &str) -> String {
-    let all = events(text);
-    let parts = all.iter().map(|event| event["choices"][0]["delta"]["content"].as_str());
-    parts.flatten().collect()
 }
 
 pub(crate) async fn last_row(app: &TestApp, count: usize) -> Row {
@@ -242,7 +230,7 @@ async fn responses_reach_gemini(database: Database) {
     let sent = team.upstream.last_request();
     assert_eq!(sent.path(), "/at-gemini/v1beta/models/gemini-2.5-flash:streamGenerateContent");
     assert_eq!(sent.query(), Some("alt=sse"));
-    let all = self::events(&answer.text());
+    let all = streams::events(&answer.text());
     assert_eq!(all[0]["type"], "response.created");
     let last = all.last().unwrap();
     assert_eq!(
@@ -282,9 +270,9 @@ async fn chats_reach_models_on_bedrock(database: Database) {
     let answer = team.caller().send(chat(model, asked)).await.expect(200);
     assert_eq!(answer.header("content-type"), Some("text/event-stream; charset=utf-8"));
     let text = answer.text();
-    assert_eq!(chat_text(&text), "Morning.");
+    assert_eq!(streams::chat_text(&text), "Morning.");
     assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
-    let usage = events(&text).pop().unwrap();
+    let usage = streams::events(&text).pop().unwrap();
     assert_eq!(usage["usage"]["total_tokens"], 110, "{text}");
 }
 
@@ -365,7 +353,7 @@ async fn placeholders_are_restored_in_converted_answers(database: Database) {
         let request = chat(SONNET, json!({"messages": said, "stream": stream}));
         let answer = team.caller().send(request).await.expect(200);
         let text = match stream {
-            true => chat_text(&answer.text()),
+            true => streams::chat_text(&answer.text()),
             false => answer.json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned(),
         };
         assert_eq!(text, format!("I wrote to {secret} today."));

@@ -3,9 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::conversion::{
-    chat, chat_text, claude, claude_events, is_error, messages, named, responses, start,
-};
+use crate::conversion::{chat, claude, claude_events, is_error, messages, named, responses, start};
 use crate::support::{
     case::{Case, cases},
     chain::{Chain, bad, served_by},
@@ -13,6 +11,7 @@ use crate::support::{
     openai,
     policies::{make, rate_limit},
     script::Script,
+    streams::chat_text,
     upstream::{RecordedRequest, ScriptedUpstream},
 };
 

@@ -4,8 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::conversion::{
-    SONNET, chat, chat_text, claude, claude_events, is_error, last_row, messages, named, responses,
-    start,
+    SONNET, chat, claude, claude_events, is_error, last_row, messages, named, responses, start,
 };
 use crate::support::{
     case::{Case, cases},
@@ -13,6 +12,7 @@ use crate::support::{
     database::Database,
     ledger_rows, logs, openai,
     script::{self, Script},
+    streams::chat_text,
 };
 
 /// The cases of this file.

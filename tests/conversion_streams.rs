@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::conversion::{
-    SONNET, chat, chat_text, claude, claude_events, events, last_row, messages, named, responses,
-    start,
+    SONNET, chat, claude, claude_events, last_row, messages, named, responses, start,
 };
 use crate::support::{
     case::{Case, cases},
@@ -13,6 +12,7 @@ use crate::support::{
     event_stream::invoked,
     openai,
     script::{Pause, Script},
+    streams::{chat_text, events},
 };
 
 /// The cases of this file.

@@ -15,6 +15,7 @@ use crate::support::{
     problems::wrong_fields,
     script::{Script, data},
     secrets,
+    streams::{call_arguments, chat_text},
     two_tenants::text,
     upstream::ScriptedUpstream,
 };
@@ -91,12 +92,7 @@ pub(crate) fn content(answer: &Answer) -> String {
 
 /// The texts of a chat stream, joined.
 pub(crate) fn streamed(answer: &Answer) -> String {
-    let body = answer.text();
-    let events = body.lines().filter_map(|line| line.strip_prefix("data: "));
-    let events = events.filter_map(|data| serde_json::from_str::<Value>(data).ok());
-    events
-        .filter_map(|event| event["choices"][0]["delta"]["content"].as_str().map(str::to_owned))
-        .collect()
+    chat_text(&answer.text())
 }
 
 async fn a_config_is_checked_when_it_is_saved(database: Database) {
@@ -224,8 +220,7 @@ async fn a_tool_gets_the_real_value(database: Database) {
     let mut asked = question.clone();
     asked["stream"] = json!(true);
     let answer = team.caller().send(chat(&asked)).await.expect(200);
-    let arguments = openai::streamed_arguments(&answer.text());
-    assert_eq!(serde_json::from_str::<Value>(&arguments).unwrap(), json!({"to": EMAIL}));
+    assert_eq!(call_arguments(&answer.text()), json!({"to": EMAIL}));
 }
 
 async fn other_formats_are_guarded_alike(database: Database) {

@@ -20,6 +20,7 @@ use crate::support::{
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_scan_that_takes_too_long_does_what_the_policy_says,
+        a_long_scan_holds_up_no_other_request,
         a_body_of_the_greatest_length_is_guarded,
         headers_that_go_up_are_scanned,
         stored_state_is_refused_unless_the_policy_allows_it,
@@ -88,6 +89,27 @@ async fn a_scan_that_takes_too_long_does_what_the_policy_says(database: Database
             assert_eq!(team.upstream.last_request().json()["messages"], question["messages"]);
         }
     }
+}
+
+/// One worker has them all, and the scan takes its whole budget, which is far more than the other requests
+/// need.
+async fn a_long_scan_holds_up_no_other_request(database: Database) {
+    let app = TestApp::with(&database, &["--workers", "1"]).await;
+    let team = app.workspace().await;
+    let config = json!({"version": 1, "timeout_seconds": 30, "timeout_action": "allow",
+        "action": "report", "detect": {"custom": [{"name": "flood", "pattern": FLOOD}]}});
+    guard(&app.admin(), &team, config).await;
+    let long = team.caller().open(chat(&says(&"A".repeat(8 << 20)))).await.unwrap();
+    for _ in 0..20 {
+        team.upstream.push(openai::chat_completion("Fine.", USAGE));
+        team.caller().send(chat(&says("Hello"))).await.expect(200);
+    }
+    let seen = team.upstream.seen().requests;
+    assert_eq!(seen.len(), 20);
+    assert!(seen.iter().all(|request| request.body.len() < 1000), "the long one is still scanned");
+    // Its scan ends with it, so that the gateway can stop.
+    long.disconnect(true);
+    app.stop().await;
 }
 
 async fn a_body_of_the_greatest_length_is_guarded(database: Database) {

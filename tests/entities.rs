@@ -19,6 +19,7 @@ use crate::support::{
     process::run,
     script::Script,
     secrets,
+    streams::chat_text,
     two_tenants::text,
     upstream::{RecordedRequest, ScriptedUpstream},
 };
@@ -229,11 +230,7 @@ async fn names_do_not_leave_and_come_back(database: Database) {
     let mut streamed = says(&question);
     streamed["stream"] = json!(true);
     let answer = team.caller().send(chat(&streamed)).await.expect(200).text();
-    let events = answer.lines().filter_map(|line| line.strip_prefix("data: "));
-    let events = events.filter_map(|data| serde_json::from_str::<Value>(data).ok());
-    let texts = events
-        .filter_map(|event| event["choices"][0]["delta"]["content"].as_str().map(str::to_owned));
-    assert_eq!(texts.collect::<String>(), "Dear Émilie du Châtelet!");
+    assert_eq!(chat_text(&answer), "Dear Émilie du Châtelet!");
 
     // Several words in the arguments of a tool, in JSON in a string, and as a key.
     let arguments = r#"{"Maria Mitchell":{"from":"\u00c9milie du Ch\u00e2telet"}}"#;

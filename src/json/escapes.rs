@@ -134,6 +134,42 @@ pub(super) fn unescape_strict(raw: &[u8]) -> Option<String> {
     (pieces.unfinished() == raw.len()).then_some(text)
 }
 
+/// The first of 2,048 characters of private use that stand for half a surrogate pair, far from those
+/// that fonts use.
+const FIRST_HALF: u32 = 0x10_F000;
+
+/// The text of a valid string without its quotes, whatever is in it. Half a surrogate pair becomes a
+/// character that [`half_surrogate`] turns back; what is not UTF-8 becomes U+FFFD.
+pub(super) fn unescape_leniently(raw: &[u8]) -> String {
+    let mut text = String::with_capacity(raw.len());
+    let mut pieces = Pieces::new(raw);
+    for (_, piece) in &mut pieces {
+        match piece {
+            Piece::Plain(plain) => text.push_str(&String::from_utf8_lossy(plain)),
+            Piece::Character(character) => text.push(character),
+            Piece::Invalid(half) => text.push(character_of_half(half)),
+        }
+    }
+    // The first half of a pair at the end.
+    if let Some(half) = raw.get(pieces.unfinished()..).filter(|half| !half.is_empty()) {
+        text.push(character_of_half(half));
+    }
+    text
+}
+
+/// The character that stands for half a surrogate pair, `\ud800` to `\udfff`.
+fn character_of_half(escape: &[u8]) -> char {
+    let unit = escape.strip_prefix(b"\\u").and_then(|digits| hex4(digits).ok());
+    let half = unit.and_then(|unit| unit.checked_sub(0xD800)).filter(|half| *half < 0x800);
+    half.and_then(|half| char::from_u32(FIRST_HALF + half)).unwrap_or(char::REPLACEMENT_CHARACTER)
+}
+
+/// Half of the surrogate pair that a character stands for in a text that may have such.
+pub(crate) fn half_surrogate(character: char) -> Option<u32> {
+    let half = u32::from(character).checked_sub(FIRST_HALF).filter(|half| *half < 0x800)?;
+    Some(0xD800 + half)
+}
+
 /// Appends the text of a string without its quotes. An escape or a character that is cut off at the
 /// end is left out; an invalid escape becomes U+FFFD.
 pub(crate) fn unescape(raw: &[u8], text: &mut String) -> Result<(), NotText> {
@@ -267,6 +303,23 @@ mod tests {
         assert_eq!(unescape(b"a\xc3", &mut text), Ok(()));
         assert_eq!(unescape(b"a\xc3a", &mut text), Err(NotText));
         assert_eq!(text, "a");
+    }
+
+    #[test]
+    fn halves_of_pairs_are_kept() {
+        let read = |raw: &str| {
+            let text = unescape_leniently(raw.as_bytes());
+            let halves: Vec<u32> = text.chars().filter_map(half_surrogate).collect();
+            (
+                text.chars().filter(|char| half_surrogate(*char).is_none()).collect::<String>(),
+                halves,
+            )
+        };
+        assert_eq!(read(r"a\ud83d b\ude00"), ("a b".to_owned(), vec![0xd83d, 0xde00]));
+        assert_eq!(read(r"\ud83d\ud83d"), (String::new(), vec![0xd83d, 0xd83d]));
+        assert_eq!(read(r"\ud83d\ude00\udfff\n"), ("😀\n".to_owned(), vec![0xdfff]));
+        assert_eq!(unescape_leniently(b"a\xff\\u00e9"), "a\u{fffd}é");
+        assert_eq!(half_surrogate('\u{10f800}'), None);
     }
 
     #[test]

@@ -137,9 +137,13 @@ impl GuardStage<'_> {
         let Conversation { key, only_at } = self.conversation(format, &body, context).await?;
         let id = key.id();
         let guard = Arc::clone(&matched.guard);
-        let scan =
-            move || guard.redact(format, &text, &key, &entities, &|| Instant::now() < deadline);
+        // Dropped with the request, so that nothing is scanned for a caller that has left.
+        let waiting = Arc::new(());
+        let waiter = Arc::downgrade(&waiting);
+        let keep_going = move || Instant::now() < deadline && waiter.strong_count() > 0;
+        let scan = move || guard.redact(format, &text, &key, &entities, &keep_going);
         let scanned = off_worker(length, scan).await?;
+        drop(waiting);
         let scan = |sent| {
             let is_scanned = matched.guard.scan().answers && has_text(self.operation);
             is_scanned.then(|| AnswerScan::new(Arc::clone(&matched.guard), sent))

@@ -166,6 +166,9 @@ pub fn relay(
             if let Some(conversion) = answer.conversion.filter(|_| status.is_success()) {
                 size = BodySize::Stream;
                 set_type(down, true);
+                if let Some(restorer) = &mut restorer {
+                    restorer.converted_from(conversion.from);
+                }
                 match memory.take(0) {
                     Some(memory) => {
                         converter = Some(Box::new(AnswerConverter::new(conversion, memory)))

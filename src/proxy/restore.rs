@@ -50,6 +50,8 @@ pub struct AnswerRestorer {
     memory: Share,
     /// Whether a service has still to be asked for the names in the answer, so that nothing of it is sent.
     awaits_names: bool,
+    /// Whether the provider signs the reasoning of a stream at its end.
+    signs_reasoning: bool,
     /// The bytes of it that a stream has taken.
     held: usize,
     mode: Mode,
@@ -109,8 +111,21 @@ impl AnswerRestorer {
             name: Arc::clone(&policy.name),
             config: (*config).clone(),
         });
-        let (policies, awaits_names) = (policies.collect(), false);
-        Self { format, policies, edits, memory, awaits_names, held: 0, mode }
+        Self {
+            format,
+            policies: policies.collect(),
+            edits,
+            memory,
+            awaits_names: false,
+            signs_reasoning: false,
+            held: 0,
+            mode,
+        }
+    }
+
+    /// Before anything of the answer has come: it is put into the caller's format from this one.
+    pub fn converted_from(&mut self, format: Format) {
+        self.signs_reasoning = matches!(format, Format::Messages | Format::Converse);
     }
 
     /// Before anything of the answer has come: it is searched for names.
@@ -239,11 +254,7 @@ impl AnswerRestorer {
                     let texts = Box::new(StreamEditor::new(form, events));
                     Mode::Held { form, bytes: Vec::new(), texts }
                 }
-                AnswerKind::Stream(form) => {
-                    let edits = std::mem::take(&mut self.edits);
-                    let events = StreamRestorer::new(self.format, edits);
-                    Mode::Stream(Box::new(StreamEditor::new(form, events)))
-                }
+                AnswerKind::Stream(form) => Mode::Stream(Box::new(self.stream_editor(form))),
                 AnswerKind::Unreadable => {
                     self.fail(ScanError::Unreadable);
                     Mode::Off
@@ -310,8 +321,7 @@ impl AnswerRestorer {
         self.limit_time();
         if let Mode::Held { form, bytes, .. } = &mut self.mode {
             let (form, bytes) = (*form, std::mem::take(bytes));
-            let events = StreamRestorer::new(self.format, std::mem::take(&mut self.edits));
-            let mut editor = StreamEditor::new(form, events);
+            let mut editor = self.stream_editor(form);
             let mut down = editor.push(&bytes);
             down.extend(editor.finish());
             self.mode = Mode::Stream(Box::new(editor));
@@ -329,6 +339,14 @@ impl AnswerRestorer {
             Mode::Undecided | Mode::Held { .. } | Mode::Off => return None,
         };
         Some(Bytes::from(rest)).filter(|rest| !rest.is_empty() && self.refusal().is_none())
+    }
+
+    fn stream_editor(&mut self, form: StreamForm) -> StreamEditor {
+        let mut events = StreamRestorer::new(self.format, std::mem::take(&mut self.edits));
+        if self.signs_reasoning {
+            events.keep_reasoning();
+        }
+        StreamEditor::new(form, events)
     }
 
     fn edits(&self) -> &AnswerEdits {

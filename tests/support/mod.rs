@@ -36,6 +36,7 @@ pub(crate) mod secrets;
 pub(crate) mod server_process;
 pub(crate) mod source_tree;
 pub(crate) mod sql;
+pub(crate) mod streams;
 pub(crate) mod strict;
 pub(crate) mod token_endpoint;
 pub(crate) mod traffic;

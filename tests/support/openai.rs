@@ -235,14 +235,3 @@ pub(crate) fn error(status: u16, kind: &str, code: &str, message: &str) -> Scrip
     let error = json!({"message": message, "type": kind, "param": null, "code": code});
     Script::json(status, &json!({"error": error}))
 }
-
-/// The arguments of the tool call that a streamed chat completion makes.
-pub(crate) fn streamed_arguments(stream: &str) -> String {
-    let events = stream.lines().filter_map(|line| line.strip_prefix("data: "));
-    let events = events.filter_map(|event| serde_json::from_str::<Value>(event).ok());
-    let arguments = events.filter_map(|event| {
-        let call = &event["choices"][0]["delta"]["tool_calls"][0];
-        call["function"]["arguments"].as_str().map(str::to_owned)
-    });
-    arguments.collect()
-}

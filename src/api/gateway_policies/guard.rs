@@ -159,7 +159,9 @@ fn scan_failed(is_text: bool, error: ScanError) -> ApiError {
     let message = match error {
         ScanError::TimeExceeded => "took longer to scan than the policy's timeout_seconds",
         ScanError::TooManyValues => "has too many values",
-        ScanError::NotJson | ScanError::TooLong | ScanError::Unreadable => "nests too deeply",
+        ScanError::NotJson | ScanError::TooLong | ScanError::NotEvent | ScanError::Unreadable => {
+            "nests too deeply"
+        }
         ScanError::NotSearched => "could not be searched for names",
         ScanError::TooMuchText => "has too much text to search it for names",
     };

@@ -26,6 +26,7 @@ mod media;
 pub mod note;
 pub mod placeholder;
 pub mod policy;
+mod reasoning;
 mod record;
 pub mod redact;
 pub mod restore;

@@ -363,6 +363,12 @@ impl Guard {
         of_pattern.or_else(|| self.actions.get(category as usize).copied()).unwrap_or(Action::Block)
     }
 
+    /// Whether something that is detected is not only reported.
+    pub(super) fn masks(&self) -> bool {
+        let of_patterns = self.patterns.iter().map(|(_, action)| action);
+        self.actions.iter().chain(of_patterns).any(|action| *action != Action::Report)
+    }
+
     /// What becomes of a value that reports call so.
     pub fn action_of(&self, name: &str) -> Action {
         let of_pattern =

@@ -71,6 +71,9 @@ pub enum ScanError {
     /// An answer, or one of its events, is longer than what is kept of one.
     #[error("it is too long")]
     TooLong,
+    /// An event of a stream is none of the API's, or has a key twice.
+    #[error("its stream has an event that is not of the API's format")]
+    NotEvent,
     /// An answer is compressed, or damaged.
     #[error("it is compressed or damaged")]
     Unreadable,

@@ -4,6 +4,7 @@
 //! A string is text unless a table says otherwise, so that a field that a provider adds tomorrow is
 //! scanned. Keys that hold media are told by their values as well.
 
+use super::reasoning::DETAILS;
 use crate::llm::format::Format;
 
 /// The longest value of a protocol's own constants and ids, in bytes; what is longer is text.
@@ -129,6 +130,8 @@ pub(super) fn treatment_of(place: Place<'_>, value: &[u8]) -> Treatment {
         {
             Treatment::Opaque
         }
+        // Encrypted reasoning.
+        b"data" if container == DETAILS && is_opaque(value) => Treatment::Opaque,
         b"type" | b"role" | b"status" | b"format" | b"object" | b"service_tier" | b"mimeType"
         | b"mime_type" | b"media_type" | b"detail" | b"effort" | b"phase"
             if is_constant(value) =>
@@ -163,11 +166,17 @@ pub(super) fn treatment_of(place: Place<'_>, value: &[u8]) -> Treatment {
         // What has to arrive as it is.
         b"authorization" | b"authorization_token" => Treatment::Identifier,
         _ if container == b"headers" => Treatment::Identifier,
-        b"url" | b"uri" | b"image_url" | b"file_url" | b"fileUri" | b"file_uri" | b"server_url" => {
-            Treatment::Identifier
-        }
+        key if is_link(key) => Treatment::Identifier,
         _ => Treatment::Text,
     }
+}
+
+/// Whether the string is a link.
+pub(super) fn is_link(key: &[u8]) -> bool {
+    matches!(
+        key,
+        b"url" | b"uri" | b"image_url" | b"file_url" | b"fileUri" | b"file_uri" | b"server_url"
+    )
 }
 
 /// Whether the string is a link to an image, a file or the like, that the provider reads.
@@ -204,9 +213,12 @@ pub(super) fn has_identifier_keys(container: &[u8]) -> bool {
 
 /// Whether the string is the text of reasoning, which its provider may have signed.
 pub(super) fn is_reasoning(place: Place<'_>) -> bool {
-    place.key == b"thinking"
-        || place.key == b"text"
-            && matches!(place.container, b"reasoningText" | b"reasoning_details")
+    match place.key {
+        b"thinking" => true,
+        b"text" => place.container == b"reasoningText" || place.container == DETAILS,
+        b"summary" => place.container == DETAILS,
+        _ => false,
+    }
 }
 
 /// Whether the value says that a message is a system prompt.

@@ -42,6 +42,7 @@ impl ArrayRestorer {
     pub(super) fn push(&mut self, chunk: &[u8]) -> Vec<u8> {
         let mut down = Vec::with_capacity(chunk.len());
         let (mut at, mut done) = (0, 0);
+        let was_over = self.elements.position() == Position::End;
         while let Some(part) = self.elements.next(chunk, &mut at) {
             let start = at - part.bytes.len();
             self.between.extend_from_slice(chunk.get(done..start).unwrap_or_default());
@@ -67,6 +68,10 @@ impl ArrayRestorer {
         let rest = chunk.get(done..).unwrap_or_default();
         match self.elements.position() {
             Position::End => {
+                let behind = if was_over { Some(rest) } else { after_bracket(rest) };
+                if behind.is_some_and(|behind| !behind.trim_ascii().is_empty()) {
+                    self.fail(ScanError::Unreadable);
+                }
                 // What is held back comes before the end of the array.
                 self.send_held(&mut down);
                 self.between.extend_from_slice(rest);
@@ -121,4 +126,9 @@ impl ArrayRestorer {
             scan.fail(error);
         }
     }
+}
+
+/// What stands behind the bracket that ends the array.
+fn after_bracket(text: &[u8]) -> Option<&[u8]> {
+    memchr::memchr(b']', text).and_then(|place| text.get(place + 1..))
 }

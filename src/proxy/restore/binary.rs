@@ -85,16 +85,16 @@ impl BinaryRestorer {
 
     /// The payload that a message gets; `None` for its own. Writes what has to go before it.
     fn edited(&mut self, name: &str, payload: &[u8], down: &mut Vec<u8>) -> Option<Vec<u8>> {
-        if self.form == BinaryEvents::Plain {
+        let is_wrapped = self.form == BinaryEvents::Wrapped && name == CHUNK;
+        let wrapped = if is_wrapped { wrapped_event(payload) } else { None };
+        let Some((place, event)) = wrapped else {
+            if is_wrapped {
+                self.fail(ScanError::Unreadable);
+            }
+            // An exception, or a message that is no wrapped event.
             let restored = self.events.event(name, payload);
             self.write_extra(restored.before, down);
             return restored.data;
-        }
-        let wrapped = if name == CHUNK { wrapped_event(payload) } else { None };
-        let Some((place, event)) = wrapped else {
-            let held = self.events.finish();
-            self.write_extra(held, down);
-            return None;
         };
         let restored = self.events.event("", &event);
         self.write_extra(restored.before, down);
@@ -120,6 +120,10 @@ impl BinaryRestorer {
     fn turn_off(&mut self, error: ScanError) {
         self.is_off = true;
         self.payload = Vec::new();
+        self.fail(error);
+    }
+
+    fn fail(&mut self, error: ScanError) {
         if let Some(scan) = self.events.edits_mut().scan_mut() {
             scan.fail(error);
         }

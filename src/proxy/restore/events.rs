@@ -1,4 +1,6 @@
-//! Edits a stream of server-sent events. What stays the same goes down as it came.
+//! Edits a stream of server-sent events. What stays the same goes down as it came. Where the answer is
+//! scanned, comments lose their text, and events have no other fields than their name and data: nothing
+//! else of a stream is scanned.
 
 use std::ops::Range;
 
@@ -51,16 +53,17 @@ impl EventRestorer {
         down
     }
 
-    /// What is held back of blocks, and an event without an end: as it came, or scanned.
+    /// What is held back of blocks, and an event without an end: as it came, or scanned. A comment without
+    /// one is not scanned, and of no use.
     pub(super) fn finish(&mut self) -> Vec<u8> {
         let mut down = Vec::new();
         let kept = std::mem::take(&mut self.kept);
-        let last = self.events.edits().scan().and_then(|_| self.reader.finish());
-        if let Some(block) = &last {
-            write_block(&mut self.events, block, &kept, &mut down);
+        let is_scanned = self.events.edits().scan().is_some();
+        if is_scanned && let Some(block) = self.reader.finish() {
+            write_block(&mut self.events, &block, &kept, &mut down);
         }
         write_extra(self.events.finish(), &mut down);
-        if last.is_none() {
+        if !is_scanned {
             down.extend_from_slice(&kept);
         }
         down
@@ -69,6 +72,10 @@ impl EventRestorer {
 
 /// Writes a block, whose bytes are `raw`, as it goes to the caller.
 fn write_block(events: &mut StreamRestorer, block: &Block<'_>, raw: &[u8], down: &mut Vec<u8>) {
+    if block.kind == BlockKind::Event && events.edits().scan().is_some() {
+        return write_scanned(events, block, raw, down);
+    }
+    let is_scanned = events.edits().scan().is_some();
     let restored = match block.data {
         Some(data) if block.kind == BlockKind::Event => events.event(block.event, data),
         _ => Default::default(),
@@ -76,8 +83,45 @@ fn write_block(events: &mut StreamRestorer, block: &Block<'_>, raw: &[u8], down:
     write_extra(restored.before, down);
     match restored.data {
         Some(data) => write_event(block.event, &data, down),
+        None if is_scanned && block.kind == BlockKind::Filler => write_silent(raw, down),
         None => down.extend_from_slice(raw),
     }
+}
+
+/// Writes an event of a scanned stream.
+fn write_scanned(events: &mut StreamRestorer, block: &Block<'_>, raw: &[u8], down: &mut Vec<u8>) {
+    let name = events.name(block.event);
+    let restored = block.data.map(|data| events.event(block.event, data)).unwrap_or_default();
+    write_extra(restored.before, down);
+    if restored.data.is_none() && name.is_none() && is_bare(raw, block.event) {
+        return down.extend_from_slice(raw);
+    }
+    let name = name.as_deref().unwrap_or(block.event);
+    match restored.data.as_deref().or(block.data) {
+        Some(data) => write_event(name, data, down),
+        None if name.is_empty() => down.extend_from_slice(b":\n\n"),
+        None => down.extend_from_slice(format!("event: {name}\n\n").as_bytes()),
+    }
+}
+
+/// Whether an event has nothing but its name and data.
+fn is_bare(raw: &[u8], name: &str) -> bool {
+    let lines = raw.split(|byte| matches!(byte, b'\r' | b'\n'));
+    lines.filter(|line| !line.is_empty()).all(|line| {
+        let value = line.strip_prefix(b"event:");
+        let value = value.map(|value| value.strip_prefix(b" ").unwrap_or(value));
+        line.starts_with(b"data:") || line == b"data" || value == Some(name.as_bytes())
+    })
+}
+
+/// Writes what stands between events: blank lines, and comments without their text.
+fn write_silent(raw: &[u8], down: &mut Vec<u8>) {
+    let is_end = |byte: &&u8| matches!(byte, b'\r' | b'\n');
+    let end = raw.len() - raw.iter().rev().take_while(is_end).count();
+    if end > 0 {
+        down.push(b':');
+    }
+    down.extend_from_slice(raw.get(end..).unwrap_or_default());
 }
 
 fn write_extra(events: Vec<ExtraEvent>, down: &mut Vec<u8>) {
@@ -100,3 +144,6 @@ fn write_event(name: &str, data: &[u8], down: &mut Vec<u8>) {
     }
     down.push(b'\n');
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use super::super::answer::SentValues;
 use super::super::entities::EntityPass;
 use super::super::media::{self, Encoded};
 use super::super::policy::Guard;
+use super::super::reasoning::{DETAILS, ReasoningEntries};
 use super::super::texts::{self, Area, Place, Treatment, Word};
 use super::{Edit, ScanError, Value};
 use crate::json::escapes;
@@ -67,6 +68,16 @@ struct Frame<'t> {
     is_system: bool,
     /// Whether it says that the data in it are text.
     declares_text: Option<bool>,
+    /// Of `reasoning_details`.
+    reasoning: Option<Reasoning>,
+}
+
+/// `reasoning_details` that are open.
+#[derive(Default)]
+struct Reasoning {
+    entries: ReasoningEntries,
+    /// Of each entry: the values that were found before it.
+    values: Vec<usize>,
 }
 
 impl From<SyntaxError> for ScanError {
@@ -128,8 +139,12 @@ impl<'a> Redactor<'a> {
             match token {
                 Token::BeginObject | Token::BeginArray => {
                     let is_array = token == Token::BeginArray;
-                    frames.push(Frame {
-                        area: texts::area_of(self.format, outer, place, self.guard.scan().system),
+                    let area = texts::area_of(self.format, outer, place, self.guard.scan().system);
+                    let has_details =
+                        depth == 0 && is_array && area == Area::Body && **key == *DETAILS;
+                    let frame = Frame {
+                        area,
+                        reasoning: has_details.then(Reasoning::default),
                         key: key.clone(),
                         is_array,
                         values: self.values.len(),
@@ -138,11 +153,19 @@ impl<'a> Redactor<'a> {
                         is_signed: false,
                         is_system: false,
                         declares_text: None,
-                    });
+                    };
+                    if let Some(reasoning) = reasoning_of(frames.last_mut()) {
+                        reasoning.entries.begin();
+                        reasoning.values.push(self.values.len());
+                    }
+                    frames.push(frame);
                 }
                 Token::EndObject | Token::EndArray => {
                     if let Some(frame) = frames.pop() {
                         self.close(&frame, json, depth)?;
+                    }
+                    if let Some(reasoning) = reasoning_of(frames.last_mut()) {
+                        reasoning.entries.end();
                     }
                 }
                 Token::Key(name) => {
@@ -204,7 +227,14 @@ impl<'a> Redactor<'a> {
                             self.values.truncate(first);
                         }
                     }
-                    if let Some(frame) = frames.last_mut() {
+                    if let [.., array, entry] = frames.as_mut_slice() {
+                        entry.read(&member, text.raw(), treatment);
+                        if treatment == Treatment::Opaque
+                            && let Some(reasoning) = reasoning_of(Some(array))
+                        {
+                            reasoning.entries.read_string(&member, text.raw());
+                        }
+                    } else if let Some(frame) = frames.last_mut() {
                         frame.read(&member, text.raw(), treatment);
                     }
                 }
@@ -222,6 +252,11 @@ impl<'a> Redactor<'a> {
                             is_reasoning: false,
                             depth,
                         })?;
+                    }
+                    if let [.., array, _] = frames.as_mut_slice()
+                        && let Some(reasoning) = reasoning_of(Some(array))
+                    {
+                        reasoning.entries.read_literal(&member, literal);
                     }
                 }
             }
@@ -243,6 +278,16 @@ impl<'a> Redactor<'a> {
             // It has to arrive as the provider signed it; the provider wrote it.
             let of_frame = self.values.iter_mut().skip(frame.values);
             of_frame.filter(|value| value.is_reasoning).for_each(|value| value.edit = Edit::None);
+        }
+        if let Some(Reasoning { entries, values }) = &frame.reasoning {
+            let ends = values.iter().skip(1).copied().chain([self.values.len()]);
+            for (number, (start, end)) in values.iter().copied().zip(ends).enumerate() {
+                let of_entry = self.values.get_mut(start..end).unwrap_or_default();
+                if entries.is_signed(number) {
+                    let texts = of_entry.iter_mut().filter(|value| value.is_reasoning);
+                    texts.for_each(|value| value.edit = Edit::None);
+                }
+            }
         }
         match frame.declares_text {
             Some(true) if depth == 0 => self.scan_declared(frame, json),
@@ -298,6 +343,11 @@ impl Frame<'_> {
             self.declares_text = Some(media::is_text_type(value));
         }
     }
+}
+
+/// The entries of a frame that is an array of `reasoning_details`.
+fn reasoning_of<'f>(frame: Option<&'f mut Frame<'_>>) -> Option<&'f mut Reasoning> {
+    frame?.reasoning.as_mut()
 }
 
 /// The text of a string without its quotes.

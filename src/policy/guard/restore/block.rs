@@ -3,6 +3,7 @@
 
 use super::super::answer::AnswerScan;
 use super::super::placeholder::Placeholders;
+use super::super::redact::ScanError;
 use super::mask::{Masking, TextMasker};
 use super::text::TextRestorer;
 
@@ -42,6 +43,18 @@ impl AnswerEdits {
     /// Whether answers are scanned.
     pub(super) fn has_scan(&self) -> bool {
         self.scan.is_some()
+    }
+
+    /// Whether what is found in the answer may have to be masked, and is not only reported.
+    pub(super) fn has_masks(&self) -> bool {
+        self.scan.as_ref().is_some_and(|scan| scan.guard().masks())
+    }
+
+    /// A part of the answer cannot be scanned, if the answer is.
+    pub(super) fn fail(&mut self, error: ScanError) {
+        if let Some(scan) = &mut self.scan {
+            scan.fail(error);
+        }
     }
 
     fn masking(&mut self) -> Option<Masking<'_>> {

@@ -1,19 +1,27 @@
 //! Where the events of a stream have pieces of text, which block each belongs to, and which blocks end.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::{AnswerString, Keys, NotEvent};
-use crate::json::tokenizer::{Token, Tokenizer};
+use super::super::reasoning::is_signed_form;
+use super::NotEvent;
+use super::keys::unescaped;
+use super::reader::{AnswerReader, AnswerValue, Content};
+use crate::json::tokenizer::Token;
 use crate::llm::format::Format;
 
 /// The members of chat's events that pieces of text are in. A piece of arguments is a piece of JSON.
-const CHAT: [&[&str]; 11] = [
+const CHAT: [&[&str]; 13] = [
     &["choices", "delta", "content"],
     // Mistral: parts of text and of reasoning.
     &["choices", "delta", "content", "text"],
     &["choices", "delta", "content", "thinking", "text"],
     &["choices", "delta", "reasoning_content"],
     &["choices", "delta", "reasoning"],
+    // OpenRouter: entries of reasoning, some of them signed.
+    &["choices", "delta", "reasoning_details", "text"],
+    &["choices", "delta", "reasoning_details", "summary"],
     &["choices", "delta", "refusal"],
     &["choices", "delta", "tool_calls", "function", "arguments"],
     &["choices", "delta", "tool_calls", "custom", "input"],
@@ -22,22 +30,29 @@ const CHAT: [&[&str]; 11] = [
     // The older completions.
     &["choices", "text"],
 ];
-/// Those of responses, for events of these kinds. Other deltas are audio and images.
+/// Perplexity: the text so far, in each event beside its delta.
+const CHAT_SO_FAR: &[&str] = &["choices", "message", "content"];
+/// Those of responses, in events whose kind ends with [`DELTA`].
 const RESPONSES: [&[&str]; 1] = [&["delta"]];
-const RESPONSES_KINDS: [&[u8]; 6] = [
-    b"text.delta",
-    b"arguments.delta",
-    b"input.delta",
-    b"refusal.delta",
-    b"transcript.delta",
-    b"code.delta",
-];
+const DELTA: &[u8] = b".delta";
 /// Those of messages. Reasoning is signed, and keeps its placeholders.
-const MESSAGES: [&[&str]; 2] = [&["delta", "text"], &["delta", "partial_json"]];
-/// Those of Gemini. Arguments of tools arrive whole.
-const GEMINI: [&[&str]; 1] = [&["candidates", "content", "parts", "text"]];
+const MESSAGES: [&[&str]; 3] =
+    [&["delta", "text"], &["delta", "partial_json"], &["content_block", "text"]];
+/// In the table of messages: text, and the text that a block begins with.
+const MESSAGES_TEXT: usize = 0;
+const MESSAGES_START: usize = 2;
+/// Those of Gemini. Arguments of tools arrive whole, unless the caller has asked for pieces.
+const GEMINI: [&[&str]; 3] = [
+    &["candidates", "content", "parts", "text"],
+    &["candidates", "content", "parts", "functionCall", "partialArgs", "stringValue"],
+    &["candidates", "content", "parts", "function_call", "partial_args", "string_value"],
+];
 /// Those of Converse.
-const CONVERSE: [&[&str]; 2] = [&["delta", "text"], &["delta", "toolUse", "input"]];
+const CONVERSE: [&[&str]; 3] =
+    [&["delta", "text"], &["delta", "toolUse", "input"], &["delta", "toolResult", "text"]];
+/// Other members that say which block a piece belongs to.
+const PLACES: [&str; 6] =
+    ["type", "index", "output_index", "content_index", "summary_index", "contentBlockIndex"];
 
 /// A block of an answer: a text that arrives in pieces.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,14 +63,18 @@ pub(super) struct BlockId {
     part: u32,
     /// The place of its member in the format's table.
     field: usize,
-    /// Of responses: the kind of the event.
+    /// Of responses: the kind of the event. Of Gemini's arguments: the path of one.
     kind: Vec<u8>,
 }
 
+/// What a text is within its candidate or item: the place of its member, and the kind of its event.
+pub(super) type TextKind<'b> = (usize, &'b [u8]);
+
 impl BlockId {
-    /// Whether it is another text of the same candidate or item, and no other part of the same text.
-    pub(super) fn follows(&self, other: &Self) -> bool {
-        self.item == other.item && (self.field != other.field || self.kind != other.kind)
+    /// Tells it from another text of the same candidate or item, but not from another part of the same
+    /// text.
+    pub(super) fn kind(&self) -> TextKind<'_> {
+        (self.field, &self.kind)
     }
 }
 
@@ -65,16 +84,25 @@ pub(super) struct Delta {
     pub(super) block: BlockId,
     /// The string, with its quotes.
     pub(super) range: Range<usize>,
-    /// `None` if it is not text: half of a surrogate pair.
-    pub(super) text: Option<String>,
+    pub(super) text: String,
+    /// Whether it is the beginning of its block, and no event of the kind that goes on with it.
+    pub(super) is_start: bool,
+    /// Whether it is the last piece of its block.
+    pub(super) is_last: bool,
+    /// Whether its provider signs it.
+    pub(super) is_signed: bool,
+    /// Whether it stands in `reasoning_details`.
+    pub(super) is_detail: bool,
+    /// The id of the call of a tool, where the event has it.
+    pub(super) call: Option<Vec<u8>>,
 }
 
 /// What an event has.
 #[derive(Debug, Default)]
 pub(super) struct EventParts {
     pub(super) deltas: Vec<Delta>,
-    /// Other strings, and numbers, that may have to be edited.
-    pub(super) strings: Vec<AnswerString>,
+    /// Other values that may have to be edited.
+    pub(super) values: Vec<AnswerValue>,
     pub(super) ends: Ends,
 }
 
@@ -84,7 +112,7 @@ pub(super) enum Ends {
     #[default]
     Nothing,
     /// The blocks of these candidates or items.
-    Items(Vec<u32>),
+    Items(BTreeSet<u32>),
     Everything,
 }
 
@@ -105,9 +133,22 @@ struct Frame {
     part: Option<u32>,
     /// Of an array: the elements so far.
     elements: u32,
-    /// The deltas before it.
+    /// The deltas before it, and the other values.
     deltas: usize,
+    values: usize,
     is_finished: bool,
+    has_delta: bool,
+    /// Whether more pieces of the same argument follow.
+    goes_on: bool,
+    /// The path of an argument.
+    path: Option<Vec<u8>>,
+    is_signed: bool,
+    /// The id of the call of a tool.
+    call: Option<Vec<u8>>,
+    /// A bit for each key of the format that was read.
+    seen: u64,
+    /// Whether it is not clear which block its deltas belong to.
+    is_unclear: bool,
 }
 
 /// Reads the data of an event. `name` is the event's own name, if it has one; `is_scanned` says whether the
@@ -127,35 +168,45 @@ pub(super) fn read_event(
         Format::Embeddings | Format::GeminiEmbeddings | Format::Invoke => &[],
     };
     let mut parts = EventParts::default();
-    let mut tokens = Tokenizer::new(data);
-    let mut keys = Keys::default();
+    let mut reader = AnswerReader::new(format, data, is_scanned);
     let mut frames: Vec<Frame> = Vec::new();
-    let mut kind: &[u8] = name.as_bytes();
-    let mut finished = Vec::new();
+    let mut kind: Cow<'_, [u8]> = name.as_bytes().into();
+    let mut finished = BTreeSet::new();
     let mut item = None;
     loop {
-        let token = tokens.next()?;
+        let token = reader.next()?;
         if frames.is_empty() && token != Token::BeginObject {
             return Err(NotEvent);
         }
+        let key = reader.keys.next();
         match token {
             Token::BeginObject | Token::BeginArray => {
                 if let Some(outer) = frames.last_mut() {
                     outer.elements += 1;
+                    outer.has_delta |= key == b"delta";
                 }
-                frames.push(Frame { deltas: parts.deltas.len(), ..Frame::default() });
+                frames.push(Frame {
+                    deltas: parts.deltas.len(),
+                    values: reader.values.len(),
+                    ..Frame::default()
+                });
             }
             Token::EndObject | Token::EndArray => {
                 let position = frames.len().checked_sub(2).and_then(|outer| frames.get(outer));
                 let position = position.map_or(0, |outer| outer.elements.saturating_sub(1));
-                if let (Some(frame), Some((key, is_array))) = (frames.pop(), keys.open.last()) {
+                if let (Some(frame), Some((key, is_array))) =
+                    (frames.pop(), reader.keys.innermost())
+                {
                     let is_numbered =
-                        !is_array && matches!(*key, b"choices" | b"candidates" | b"tool_calls");
+                        !is_array && matches!(key, b"choices" | b"candidates" | b"tool_calls");
                     let number = frame.item.or(is_numbered.then_some(position));
-                    frame.close(number, &mut parts.deltas);
-                    let is_silent = format == Format::Gemini && parts.deltas.len() == frame.deltas;
+                    let has_deltas = parts.deltas.len() > frame.deltas;
+                    if has_deltas && frame.is_unclear && is_scanned {
+                        return Err(NotEvent);
+                    }
+                    let is_silent = format == Format::Gemini && !has_deltas;
                     if !is_array
-                        && matches!(*key, b"choices" | b"candidates")
+                        && matches!(key, b"choices" | b"candidates")
                         && (frame.is_finished || is_silent)
                     {
                         finished.extend(number);
@@ -163,69 +214,133 @@ pub(super) fn read_event(
                     if frames.is_empty() {
                         item = frame.item;
                     }
+                    if !is_array && key == b"choices" && (frame.is_finished || !frame.has_delta) {
+                        let values = reader.values.iter_mut().skip(frame.values);
+                        values.for_each(|value| value.finish(is_scanned));
+                    }
+                    frame.close(number, &mut parts.deltas);
                 }
             }
             Token::String(string) => {
-                let start = tokens.token_start();
-                let range = start..start + string.raw().len() + 2;
-                let key = keys.next();
                 if frames.len() == 1 && key == b"type" {
-                    kind = string.raw();
+                    kind = unescaped(string);
                 }
+                let is_detail = reader.keys.is_reasoning_detail(format);
+                let is_call = reader.keys.innermost() == Some((&b"tool_calls"[..], false));
                 if let Some(frame) = frames.last_mut() {
-                    let is_reason = matches!(key, b"finish_reason" | b"finishReason");
-                    frame.is_finished |= is_reason && !string.raw().is_empty();
+                    frame.read_string(key, string.raw(), is_detail);
+                    if is_call && key == b"id" && !string.raw().is_empty() {
+                        frame.call = Some(string.raw().to_vec());
+                    }
                 }
-                if let Some(field) = paths.iter().position(|path| keys.is(path)) {
-                    let block = BlockId { item: 0, part: 0, field, kind: Vec::new() };
-                    let text = string.text().map(std::borrow::Cow::into_owned);
-                    parts.deltas.push(Delta { block, range, text });
+                if let Some(field) = paths.iter().position(|path| reader.keys.is(path)) {
+                    let start = reader.start();
+                    let is_start = format == Format::Messages && field == MESSAGES_START;
+                    let field = if is_start { MESSAGES_TEXT } else { field };
+                    parts.deltas.push(Delta {
+                        block: BlockId { item: 0, part: 0, field, kind: Vec::new() },
+                        range: start..start + string.raw().len() + 2,
+                        text: string.lenient_text().into_owned(),
+                        is_start,
+                        is_last: false,
+                        is_signed: false,
+                        is_detail,
+                        call: None,
+                    });
+                } else if format == Format::Chat && reader.keys.is(CHAT_SO_FAR) {
+                    let start = reader.start();
+                    reader.values.push(AnswerValue {
+                        range: start..start + string.raw().len() + 2,
+                        content: Content::Growing(string.lenient_text().into_owned()),
+                    });
                 } else {
-                    parts.strings.extend(keys.string_of(format, token, start, is_scanned));
+                    reader.read(token);
                 }
             }
-            Token::Key(_) => {
-                let start = tokens.token_start();
-                parts.strings.extend(keys.string_of(format, token, start, is_scanned));
+            Token::Key(name) => {
+                if let Some(frame) = frames.last_mut()
+                    && !reader.keys.is_argument()
+                {
+                    frame.read_key(paths, &unescaped(name));
+                }
+                reader.read(token);
             }
             Token::Literal(literal) => {
-                let start = tokens.token_start();
-                parts.strings.extend(keys.string_of(format, token, start, is_scanned));
                 if let Some(frame) = frames.last_mut() {
-                    frame.read(keys.next(), literal);
+                    frame.read_literal(key, literal);
                 }
+                reader.read(token);
             }
         }
-        keys.read(token);
-        if keys.is_at_end() {
+        reader.enter(token);
+        if reader.keys.is_at_end() {
             break;
         }
     }
-    tokens.finish()?;
+    reader.finish()?;
+    parts.values = reader.values;
     if format == Format::Responses {
-        name_blocks(&mut parts, kind, is_scanned);
+        name_blocks(&mut parts, &kind, is_scanned);
     }
-    parts.ends = ends(format, kind, item, finished);
+    parts.ends = ends(format, &kind, item, finished);
     Ok(parts)
 }
 
 impl Frame {
-    fn read(&mut self, key: &[u8], literal: &[u8]) {
-        let number = || std::str::from_utf8(literal).ok()?.parse().ok();
+    /// Clients differ in which of two members with the same key they read.
+    fn read_key(&mut self, paths: &[&[&str]], key: &[u8]) {
+        let mut known = paths.iter().copied().flatten().chain(&PLACES);
+        if let Some(place) = known.position(|known| known.as_bytes() == key) {
+            let bit = 1 << place;
+            self.is_unclear |= self.seen & bit != 0;
+            self.seen |= bit;
+        }
+    }
+
+    fn read_string(&mut self, key: &[u8], value: &[u8], is_detail: bool) {
         match key {
+            b"finish_reason" | b"finishReason" => self.is_finished |= !value.is_empty(),
+            b"jsonPath" | b"json_path" => self.path = Some(value.to_vec()),
+            b"signature" if is_detail => self.is_signed |= !value.is_empty(),
+            b"format" if is_detail => self.is_signed |= is_signed_form(value),
+            _ => {}
+        }
+    }
+
+    fn read_literal(&mut self, key: &[u8], literal: &[u8]) {
+        let number = || {
+            let number: i64 = std::str::from_utf8(literal).ok()?.parse().ok()?;
+            // Some send -1.
+            u32::try_from(number).or(u32::try_from(number.saturating_add(1 << 32))).ok()
+        };
+        let is_index = matches!(
+            key,
+            b"index" | b"output_index" | b"contentBlockIndex" | b"content_index" | b"summary_index"
+        );
+        match key {
+            _ if is_index && literal != b"null" && number().is_none() => self.is_unclear = true,
             b"index" | b"output_index" | b"contentBlockIndex" => self.item = number(),
             b"content_index" | b"summary_index" => self.part = number(),
             b"thought" if literal == b"true" => self.part = Some(1),
+            b"willContinue" | b"will_continue" => self.goes_on = literal == b"true",
             _ => {}
         }
     }
 
     /// Tells the deltas within it their item and part: what is said further out is the item.
-    fn close(&self, number: Option<u32>, deltas: &mut [Delta]) {
+    fn close(self, number: Option<u32>, deltas: &mut [Delta]) {
         for delta in deltas.iter_mut().skip(self.deltas) {
             for number in [self.part, number].into_iter().flatten() {
                 delta.block.part = delta.block.item;
                 delta.block.item = number;
+            }
+            delta.is_signed |= self.is_signed;
+            if self.call.is_some() {
+                delta.call.clone_from(&self.call);
+            }
+            if let Some(path) = &self.path {
+                delta.block.kind.clone_from(path);
+                delta.is_last = !self.goes_on;
             }
         }
     }
@@ -233,24 +348,25 @@ impl Frame {
 
 /// In responses, the kind of the event tells what a delta is.
 fn name_blocks(parts: &mut EventParts, kind: &[u8], is_scanned: bool) {
-    if RESPONSES_KINDS.iter().any(|end| kind.ends_with(end)) {
+    // Pieces of audio and images are no text.
+    let is_transcript = memchr::memmem::find(kind, b"transcript").is_some();
+    let is_media = !is_transcript
+        && [&b"audio"[..], b"image"].iter().any(|word| memchr::memmem::find(kind, word).is_some());
+    if kind.ends_with(DELTA) && !is_media {
         parts.deltas.iter_mut().for_each(|delta| delta.block.kind = kind.to_vec());
         return;
     }
-    // Pieces of audio and images are no text.
-    let is_media =
-        [&b"audio"[..], b"image"].iter().any(|word| memchr::memmem::find(kind, word).is_some());
     let name = (is_scanned && !is_media).then(|| b"delta".to_vec());
-    let others = parts.deltas.drain(..).filter_map(|delta| {
-        let (text, name) = (delta.text?, name.clone());
-        Some(AnswerString { range: delta.range, text, name, is_number: false })
+    let others = parts.deltas.drain(..).map(|delta| {
+        let content = Content::Text { text: delta.text, name: name.clone() };
+        AnswerValue { range: delta.range, content }
     });
-    parts.strings.extend(others);
-    parts.strings.sort_by_key(|string| string.range.start);
+    parts.values.extend(others);
+    parts.values.sort_by_key(|value| value.range.start);
 }
 
-fn ends(format: Format, kind: &[u8], item: Option<u32>, finished: Vec<u32>) -> Ends {
-    let of_item = || item.map_or(Ends::Everything, |item| Ends::Items(vec![item]));
+fn ends(format: Format, kind: &[u8], item: Option<u32>, finished: BTreeSet<u32>) -> Ends {
+    let of_item = || item.map_or(Ends::Everything, |item| Ends::Items(BTreeSet::from([item])));
     match format {
         Format::Messages => match kind {
             b"content_block_stop" => of_item(),

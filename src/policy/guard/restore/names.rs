@@ -16,14 +16,13 @@ pub(super) struct StreamTexts {
 
 impl StreamTexts {
     pub(super) fn read(&mut self, format: Format, name: &str, data: &[u8]) {
-        let Ok(EventParts { deltas, strings, .. }) = read_event(format, name, data, true) else {
+        let Ok(EventParts { deltas, values, .. }) = read_event(format, name, data, true) else {
             return;
         };
-        for delta in deltas {
-            let text = delta.text.unwrap_or_default();
-            self.blocks.entry(delta.block).or_default().push_str(&text);
+        for delta in deltas.into_iter().filter(|delta| !delta.is_signed) {
+            self.blocks.entry(delta.block).or_default().push_str(&delta.text);
         }
-        strings.iter().for_each(|string| string.collect(&mut self.others));
+        values.iter().for_each(|value| value.collect(&mut self.others));
     }
 
     pub(super) fn finish(self) -> Result<Vec<Vec<u8>>, ScanError> {

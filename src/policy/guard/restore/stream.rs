@@ -1,26 +1,27 @@
 //! Restores a stream, event by event.
 //!
 //! Each block of the answer has a text of its own. What may be the beginning of a placeholder is held
-//! back, and sent with the block's next piece, or in an event of its own when the block ends: a copy of
-//! the block's last event with other text.
+//! back, and sent with the block's next piece, or in an event of its own when the block ends: a
+//! [copy](Template) of the block's last event with other text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::super::redact::ScanError;
 use super::block::{AnswerEdits, BlockText};
-use super::deltas::{BlockId, Delta, Ends, EventParts, read_event};
+use super::deltas::{BlockId, Delta, Ends, EventParts, TextKind, read_event};
 use super::names::StreamTexts;
-use super::{edit_answer, edited, quoted};
+use super::template::{MAX_TEMPLATE, Template};
+use super::{edited, quoted};
 use crate::llm::format::Format;
 
 /// The most blocks of an answer that are followed at once. In those beyond, placeholders are restored
-/// where one piece has all of them.
+/// where one piece has all of them; if the answer is scanned, it has failed.
 const MAX_BLOCKS: usize = 1024;
-/// The most pieces of text in one event whose blocks are followed, and the most bytes of such an event, of
-/// which blocks keep copies. In others, placeholders are restored where one piece has all of them.
-const MAX_DELTAS: usize = 256;
-const MAX_TEMPLATE: usize = 16 * 1024;
+/// The most blocks of one event over [`MAX_TEMPLATE`] of which something is held back: for each of them the
+/// event is read once more. Those beyond are treated likewise.
+const MAX_LONG_COPIES: usize = 16;
 
 /// Restores the stream of one answer.
 #[derive(Debug)]
@@ -28,6 +29,10 @@ pub struct StreamRestorer {
     format: Format,
     edits: AnswerEdits,
     blocks: BTreeMap<BlockId, Block>,
+    /// Reasoning that is signed: it passes as it is.
+    signed: BTreeSet<BlockId>,
+    /// Whether all of `reasoning_details` is signed at its end.
+    signs_reasoning: bool,
     /// Instead of edits: the texts are collected.
     texts: Option<StreamTexts>,
 }
@@ -37,14 +42,20 @@ struct Block {
     text: BlockText,
     /// While something is held back: the last event, with a hole.
     last: Option<Template>,
+    /// The id of the call of a tool.
+    call: Option<Vec<u8>>,
 }
 
-/// An event with a hole for a piece of text.
-#[derive(Debug)]
-struct Template {
-    name: String,
-    before: Vec<u8>,
-    after: Vec<u8>,
+/// An event that is being edited.
+struct EventCopy<'e> {
+    name: &'e str,
+    source: &'e [u8],
+    /// The edits of all that is no piece of a block.
+    edits: &'e [(Range<usize>, String)],
+    /// The data with those edits, once it is needed.
+    data: Option<Arc<[u8]>>,
+    /// The blocks so far for which it was read once more.
+    long: usize,
 }
 
 /// An event that the upstream did not send.
@@ -68,7 +79,19 @@ impl StreamRestorer {
     /// A restorer of one answer's stream. Without edits there is nothing to do, so that the stream need not
     /// pass through one.
     pub fn new(format: Format, edits: AnswerEdits) -> Self {
-        Self { format, edits, blocks: BTreeMap::new(), texts: None }
+        Self {
+            format,
+            edits,
+            blocks: BTreeMap::new(),
+            signed: BTreeSet::new(),
+            signs_reasoning: false,
+            texts: None,
+        }
+    }
+
+    /// Before the first event: the provider signs its reasoning, and the signature comes at the end.
+    pub fn keep_reasoning(&mut self) {
+        self.signs_reasoning = true;
     }
 
     /// One that edits nothing, and collects the texts that the model has written.
@@ -99,35 +122,32 @@ impl StreamRestorer {
             texts.read(self.format, name, data);
             return RestoredEvent::default();
         }
-        // `[DONE]`, and what is not of the format.
-        let Ok(parts) = read_event(self.format, name, data, self.edits.has_scan()) else {
-            return RestoredEvent { before: self.finish(), data: None };
-        };
-        let EventParts { deltas, strings, ends } = parts;
-        if deltas.len() > MAX_DELTAS || (!deltas.is_empty() && data.len() > MAX_TEMPLATE) {
+        let is_scanned = self.edits.has_scan();
+        let Ok(parts) = read_event(self.format, name, data, is_scanned) else {
             let before = self.finish();
-            let data = edit_answer(self.format, data, &mut self.edits);
-            return RestoredEvent { before, data };
-        }
-        let mut before = self.end_blocks(&deltas, &ends);
-        let mut edits: Vec<(Range<usize>, String)> = Vec::new();
-        edits.extend(strings.into_iter().filter_map(|string| string.edited(&mut self.edits)));
-        for (place, delta) in deltas.iter().enumerate() {
-            let Some(text) = &delta.text else {
-                before.extend(self.flush(&delta.block));
-                continue;
-            };
-            let is_last_piece =
-                !deltas.iter().skip(place + 1).any(|later| later.block == delta.block);
-            let is_end = is_last_piece && ends.contain(&delta.block);
-            let new = self.restore(delta, text, is_end);
-            if new != *text {
-                edits.push((delta.range.clone(), quoted(&new)));
+            // The mark of the end, and pings.
+            if !matches!(data.trim_ascii(), b"" | b"[DONE]") {
+                self.edits.fail(ScanError::NotEvent);
             }
-        }
+            return RestoredEvent { before, data: None };
+        };
+        let EventParts { deltas, values, ends } = parts;
+        let (signed, deltas): (Vec<_>, Vec<_>) =
+            deltas.into_iter().partition(|delta| self.is_signed(delta));
+        let mut before: Vec<ExtraEvent> =
+            signed.iter().filter_map(|delta| self.sign(&delta.block)).collect();
+        before.extend(deltas.iter().filter_map(|delta| self.end_other_call(delta)));
+        before.extend(self.end_blocks(&deltas, &ends));
+        let mut edits: Vec<(Range<usize>, String)> =
+            values.into_iter().filter_map(|value| value.edited(&mut self.edits)).collect();
+        edits.extend(self.edit_deltas(name, data, &deltas, (&edits, &ends)));
         edits.sort_by_key(|(range, _)| range.start);
-        self.keep_templates(name, data, &deltas, &edits);
         RestoredEvent { before, data: edited(data, &edits) }
+    }
+
+    /// An event's own name; `None` if it stays the same.
+    pub fn name(&mut self, name: &str) -> Option<String> {
+        self.edits.edited(name, Some(b""))
     }
 
     /// What is still held back, when the stream ends.
@@ -136,34 +156,110 @@ impl StreamRestorer {
         blocks.into_values().filter_map(|mut block| block.flush(&mut self.edits)).collect()
     }
 
-    fn restore(&mut self, delta: &Delta, text: &str, is_end: bool) -> String {
-        let mut new = String::new();
-        let is_full = self.blocks.len() >= MAX_BLOCKS && !self.blocks.contains_key(&delta.block);
-        if is_end || is_full {
-            let mut block = self.blocks.remove(&delta.block).unwrap_or_default();
-            block.text.push(&mut self.edits, text, &mut new);
-            block.text.finish(&mut self.edits, &mut new);
-        } else {
-            let block = self.blocks.entry(delta.block.clone()).or_default();
-            block.text.push(&mut self.edits, text, &mut new);
+    /// Whether a piece of reasoning has to stay as its provider signs it.
+    fn is_signed(&self, delta: &Delta) -> bool {
+        delta.is_signed
+            || (delta.is_detail && self.signs_reasoning)
+            || self.signed.contains(&delta.block)
+    }
+
+    /// From here on the block is signed. Gives what was held back of it.
+    fn sign(&mut self, block: &BlockId) -> Option<ExtraEvent> {
+        if self.signed.len() < MAX_BLOCKS {
+            self.signed.insert(block.clone());
+        }
+        self.blocks.remove(block)?.flush(&mut self.edits)
+    }
+
+    /// Some providers give all calls of tools the same number: what was held back of one before another
+    /// begins with this piece.
+    fn end_other_call(&mut self, delta: &Delta) -> Option<ExtraEvent> {
+        let call = delta.call.as_ref()?;
+        let is_other = |block: &Block| block.call.as_ref().is_some_and(|own| own != call);
+        self.blocks.get(&delta.block).filter(|block| is_other(block))?;
+        self.blocks.remove(&delta.block)?.flush(&mut self.edits)
+    }
+
+    /// The edits of an event's pieces. `others` are those of what else is in it.
+    fn edit_deltas(
+        &mut self,
+        name: &str,
+        data: &[u8],
+        deltas: &[Delta],
+        (others, ends): (&[(Range<usize>, String)], &Ends),
+    ) -> Vec<(Range<usize>, String)> {
+        let mut last_pieces = BTreeMap::new();
+        for (place, delta) in deltas.iter().enumerate() {
+            last_pieces.insert(&delta.block, place);
+        }
+        let mut copy = EventCopy { name, source: data, edits: others, data: None, long: 0 };
+        let mut new = Vec::new();
+        for (place, delta) in deltas.iter().enumerate() {
+            let is_last = last_pieces.get(&delta.block) == Some(&place);
+            let is_end = is_last && (delta.is_last || ends.contain(&delta.block));
+            let mut text = String::new();
+            self.edit(delta, (is_last, is_end), &mut copy, &mut text);
+            if text != delta.text {
+                new.push((delta.range.clone(), quoted(&text)));
+            }
         }
         new
+    }
+
+    /// Appends to `out` what goes down of a piece. Says whether it is the last one of its block in the
+    /// event, and of all.
+    fn edit(
+        &mut self,
+        delta: &Delta,
+        (is_last, is_end): (bool, bool),
+        copy: &mut EventCopy<'_>,
+        out: &mut String,
+    ) {
+        let Self { blocks, edits, .. } = self;
+        let is_full = blocks.len() >= MAX_BLOCKS && !blocks.contains_key(&delta.block);
+        if is_end || is_full {
+            if !is_end {
+                edits.fail(ScanError::TooLong);
+            }
+            let mut block = blocks.remove(&delta.block).unwrap_or_default();
+            block.text.push(edits, &delta.text, out);
+            block.text.finish(edits, out);
+            return;
+        }
+        let block = blocks.entry(delta.block.clone()).or_default();
+        if delta.call.is_some() {
+            block.call.clone_from(&delta.call);
+        }
+        block.text.push(edits, &delta.text, out);
+        if !is_last {
+            return;
+        }
+        block.last = None;
+        if block.text.is_holding() {
+            block.last = copy.template(delta);
+            if block.last.is_none() {
+                edits.fail(ScanError::TooLong);
+                block.text.finish(edits, out);
+            }
+        }
     }
 
     /// What was held back of blocks that end before or with this event and have no piece in it, and of
     /// those whose candidate goes on with another text.
     fn end_blocks(&mut self, deltas: &[Delta], ends: &Ends) -> Vec<ExtraEvent> {
         let mut before = Vec::new();
-        let has_piece = |block: &BlockId| deltas.iter().any(|delta| delta.block == *block);
+        let pieces: BTreeSet<&BlockId> = deltas.iter().map(|delta| &delta.block).collect();
+        let mut texts: BTreeMap<u32, BTreeSet<TextKind<'_>>> = BTreeMap::new();
+        for delta in deltas.iter().filter(|delta| !delta.text.is_empty()) {
+            texts.entry(delta.block.item).or_default().insert(delta.block.kind());
+        }
         let is_followed = |block: &BlockId| {
-            deltas.iter().any(|delta| {
-                delta.text.as_ref().is_none_or(|text| !text.is_empty())
-                    && block.follows(&delta.block)
-            })
+            let others = texts.get(&block.item).into_iter().flatten();
+            others.into_iter().any(|kind| *kind != block.kind())
         };
         let edits = &mut self.edits;
         self.blocks.retain(|id, block| {
-            if has_piece(id) {
+            if pieces.contains(id) {
                 return true;
             }
             let is_end = ends.contain(id);
@@ -174,47 +270,33 @@ impl StreamRestorer {
         });
         before
     }
+}
 
-    fn flush(&mut self, block: &BlockId) -> Option<ExtraEvent> {
-        self.blocks.get_mut(block)?.flush(&mut self.edits)
-    }
-
-    /// Keeps the event for blocks of which something is held back.
-    fn keep_templates(
-        &mut self,
-        name: &str,
-        data: &[u8],
-        deltas: &[Delta],
-        edits: &[(Range<usize>, String)],
-    ) {
-        for (place, delta) in deltas.iter().enumerate() {
-            let Some(block) = self.blocks.get_mut(&delta.block) else { continue };
-            if !block.text.is_holding() {
-                block.last = None;
-                continue;
-            }
-            let is_delta = |range: &Range<usize>| deltas.iter().any(|delta| delta.range == *range);
-            let mut edits: Vec<_> =
-                edits.iter().filter(|(range, _)| !is_delta(range)).cloned().collect();
-            let others = deltas.iter().enumerate().filter(|(other, _)| *other != place);
-            edits.extend(others.map(|(_, other)| (other.range.clone(), "\"\"".to_owned())));
-            edits.sort_by_key(|(range, _)| range.start);
-            let hole = edits.partition_point(|(range, _)| range.start < delta.range.start);
-            let (first, rest) = edits.split_at(hole);
-            let start = data.get(..delta.range.start).unwrap_or_default();
-            let end: Vec<_> = rest
-                .iter()
-                .map(|(range, text)| {
-                    (range.start - delta.range.end..range.end - delta.range.end, text.clone())
-                })
-                .collect();
-            let rest = data.get(delta.range.end..).unwrap_or_default();
-            block.last = Some(Template {
-                name: name.to_owned(),
-                before: edited(start, first).unwrap_or_else(|| start.to_vec()),
-                after: edited(rest, &end).unwrap_or_else(|| rest.to_vec()),
-            });
+impl EventCopy<'_> {
+    /// A copy with a hole for a piece; `None` if it is too long.
+    fn template(&mut self, delta: &Delta) -> Option<Template> {
+        if delta.is_start {
+            return Some(Template::after_start(delta.block.item));
         }
+        let Self { name, source, edits, data, .. } = self;
+        let data = data.get_or_insert_with(|| {
+            edited(source, edits).map_or_else(|| Arc::from(*source), Arc::from)
+        });
+        if data.len() > MAX_TEMPLATE {
+            self.long += 1;
+            if self.long > MAX_LONG_COPIES {
+                return None;
+            }
+        }
+        let Range { start, end } = delta.range;
+        let before = edits.partition_point(|(range, _)| range.start < start);
+        let (mut longer, mut shorter) = (0, 0);
+        for (range, new) in edits.get(..before).unwrap_or_default() {
+            longer += new.len();
+            shorter += range.len();
+        }
+        let moved = |place: usize| place + longer - shorter;
+        Template::new(name, data, moved(start)..moved(end))
     }
 }
 
@@ -223,13 +305,8 @@ impl Block {
     fn flush(&mut self, edits: &mut AnswerEdits) -> Option<ExtraEvent> {
         let mut text = String::new();
         self.text.finish(edits, &mut text);
-        let Template { name, mut before, after } = self.last.take()?;
-        if text.is_empty() {
-            return None;
-        }
-        before.extend_from_slice(quoted(&text).as_bytes());
-        before.extend_from_slice(&after);
-        Some(ExtraEvent { name, data: before })
+        let template = self.last.take()?;
+        if text.is_empty() { None } else { template.fill(&text) }
     }
 }
 

@@ -79,7 +79,10 @@ fn signed_reasoning_keeps_its_placeholders() {
             Format::Converse,
             r#"{"output":{"message":{"content":[{"reasoningContent":{"reasoningText":{"text":"%","signature":"x"}}}]}}}"#,
         ),
-        (Format::Chat, r#"{"choices":[{"message":{"reasoning_details":[{"text":"%"}]}}]}"#),
+        (
+            Format::Chat,
+            r#"{"choices":[{"message":{"reasoning_details":[{"text":"%","signature":"x"}],"thinking_blocks":[{"thinking":"%"}]}}]}"#,
+        ),
     ] {
         assert_eq!(restore_answer(format, answer.replace('%', &email).as_bytes(), &all), None);
     }

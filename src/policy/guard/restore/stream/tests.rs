@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::super::super::placeholder::Placeholders;
 use super::super::mask::tests::scan;
 use super::super::tests::{VALUES, placeholders};
 use super::*;
@@ -354,6 +355,39 @@ fn text_goes_out_before_what_follows_it() {
     );
     assert_eq!(sent[1], r#"{"candidates":[{"content":{"parts":[{"text":"t","thought":true}]}}]}"#);
     assert_eq!(sent.len(), 3);
+}
+
+#[test]
+fn calls_of_tools_may_all_have_the_same_number() {
+    let call = |id: &str, arguments: &str| {
+        let call = json!({"index":0,"id":id,"function":{"arguments":arguments}});
+        json!({"choices":[{"index":0,"delta":{"tool_calls":[call]}}]}).to_string()
+    };
+    let end = json!({"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}).to_string();
+    let edits = AnswerEdits::new(Placeholders::default(), Some(scan("redact")));
+    let mut restorer = StreamRestorer::new(Format::Chat, edits);
+    let mut pieces = Vec::new();
+    for data in [call("a", "{\"x\":"), call("a", "1}"), call("b", "{}"), call("", ""), end] {
+        let RestoredEvent { before, data: new } = restorer.event("", data.as_bytes());
+        let new = new.unwrap_or_else(|| data.into_bytes());
+        for data in before.into_iter().map(|extra| extra.data).chain([new]) {
+            let data: Value = serde_json::from_slice(&data).unwrap();
+            let call = &data["choices"][0]["delta"]["tool_calls"][0];
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            pieces.push((text(&call["id"]), text(&call["function"]["arguments"])));
+        }
+    }
+    let of = |id: &str, arguments: &str| (id.to_owned(), arguments.to_owned());
+    let expected = [
+        of("a", ""),
+        of("a", ""),
+        of("", "{\"x\":1}"),
+        of("b", ""),
+        of("", ""),
+        of("", "{}"),
+        of("", ""),
+    ];
+    assert_eq!(pieces, expected);
 }
 
 #[test]

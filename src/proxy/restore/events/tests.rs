@@ -61,7 +61,7 @@ fn written(piece: &[u16], style: &Style) -> String {
             _ => text.push_str(&format!("\\u{unit:04x}")),
         }
     }
-    let key = if piece.len() % 2 == 0 { "content" } else { "cont\\u0065nt" };
+    let key = if piece.len().is_multiple_of(2) { "content" } else { "cont\\u0065nt" };
     let mut members = [
         "\"index\": 0".to_owned(),
         "\"finish_reason\":null".to_owned(),

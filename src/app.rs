@@ -13,6 +13,7 @@ pub mod stop;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
@@ -170,7 +171,7 @@ pub struct Application {
     running: Vec<tokio::task::JoinHandle<std::io::Result<()>>>,
     database: Database,
     directory: Directory,
-    accounting: Accounting,
+    accounting: Arc<Accounting>,
     readiness: Readiness,
     clock: Clock,
     metrics: Metrics,

@@ -27,7 +27,7 @@ use crate::telemetry::request_record::{RequestOutcome, RequestRecord};
 
 /// One admitted request. Dropping it without settling it gives back what no attempt has used.
 pub struct RequestAccount {
-    pub(super) accounting: Accounting,
+    pub(super) accounting: Arc<Accounting>,
     /// The open attempt's start, or the next one's while none is open.
     pub(super) start: Arc<AttemptStart>,
     pub(super) is_open: bool,
@@ -301,7 +301,7 @@ fn with_unseen(usage: TokenUsage, reported: Option<TokenUsage>, bound: &Bound) -
 
 /// What is left to do when an attempt's tokens are known.
 struct Settlement {
-    accounting: Accounting,
+    accounting: Arc<Accounting>,
     start: Arc<AttemptStart>,
     reservation: Reservation,
     /// For further attempts.

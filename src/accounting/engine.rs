@@ -71,7 +71,7 @@ impl Accounting {
     /// Asks the policies and opens the request's account if they admit it. A request that they deny
     /// is recorded, too.
     pub async fn admit(
-        &self,
+        self: &Arc<Self>,
         facts: RequestFacts<'_>,
     ) -> Result<(RequestAccount, PolicyReport), Denied> {
         let at = self.clock.now();
@@ -101,7 +101,7 @@ impl Accounting {
                 start.policies = admitted.report.policy_ids().collect();
                 start.reserved = admitted.reserved;
                 let account = RequestAccount {
-                    accounting: self.clone(),
+                    accounting: Arc::clone(self),
                     start: start.into(),
                     is_open: false,
                     reservation: admitted.reservation,

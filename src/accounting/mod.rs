@@ -20,8 +20,7 @@ use crate::telemetry::request_reporter::RequestReporter;
 use ledger::Ledger;
 use usage_estimate::Estimator;
 
-/// What requests are accounted with. One for all workers.
-#[derive(Clone)]
+/// What requests are accounted with. One for all workers, shared with each request that is admitted.
 pub struct Accounting {
     pub admission: Admission,
     pub ledger: Ledger,

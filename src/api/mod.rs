@@ -34,6 +34,8 @@ mod workspaces;
 
 pub use middleware::not_found;
 
+use std::sync::Arc;
+
 use actix_web::dev::HttpServiceFactory;
 use actix_web::middleware::from_fn;
 use actix_web::web;
@@ -68,7 +70,7 @@ pub struct Management {
     /// How the targets of chains have done lately.
     pub health: TargetHealth,
     /// Accounts for what a check sends upstream.
-    pub accounting: Accounting,
+    pub accounting: Arc<Accounting>,
     /// What time it is.
     pub clock: Clock,
     /// Whose word about the caller's address counts.

@@ -38,7 +38,7 @@ pub(super) async fn open(
     clock: &Clock,
     metrics: &Metrics,
     readiness: &Readiness,
-) -> Result<Accounting, StartError> {
+) -> Result<Arc<Accounting>, StartError> {
     let counters = Counters::open(&settings.policies, clock, metrics)?;
     let ledger = open_ledger(settings, store, &counters, clock, metrics, readiness).await?;
     let child_queue = ChildQueue::default();
@@ -53,7 +53,7 @@ pub(super) async fn open(
         metrics.clone(),
         flush_of(ledger.clone()),
     );
-    Ok(Accounting {
+    Ok(Arc::new(Accounting {
         admission,
         ledger,
         estimator: Estimator::default(),
@@ -63,7 +63,7 @@ pub(super) async fn open(
             context_tokens: tokens(settings.policies.assumed_context_tokens),
             output_tokens: tokens(settings.policies.assumed_output_tokens),
         },
-    })
+    }))
 }
 
 fn tokens(count: usize) -> u64 {

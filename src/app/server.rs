@@ -1,6 +1,7 @@
 //! The HTTP servers: what is served on which port, and how connections are treated.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::body::MessageBody;
@@ -59,7 +60,7 @@ impl Listeners {
 pub(super) struct Parts {
     pub(super) store: Store,
     pub(super) directory: Directory,
-    pub(super) accounting: Accounting,
+    pub(super) accounting: Arc<Accounting>,
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
     pub(super) readiness: Readiness,

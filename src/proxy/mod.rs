@@ -37,6 +37,7 @@ pub mod unmetered;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
@@ -90,7 +91,7 @@ pub struct DataPlane {
     /// What time it is.
     pub clock: Clock,
     /// Admits requests and records them.
-    pub accounting: Accounting,
+    pub accounting: Arc<Accounting>,
     /// Limits of callers' bodies.
     pub body_limits: BodyLimits,
     /// Limits of bodies that are sent on as they arrive.

@@ -1,6 +1,8 @@
 //! The question that costs money: one token, where the upstream lists no models. It is admitted and
 //! accounted for as any request of the same key.
 
+use std::sync::Arc;
+
 use actix_web::http::{Method, StatusCode};
 use bytes::{Bytes, BytesMut};
 use serde_json::json;
@@ -34,7 +36,7 @@ const LENGTH_BOUNDS: [&str; 2] = ["max_tokens", "max_completion_tokens"];
 
 /// Who asks, as policies and the ledger see it.
 pub(super) struct CheckRequest<'r> {
-    pub(super) accounting: &'r Accounting,
+    pub(super) accounting: &'r Arc<Accounting>,
     pub(super) principal: Principal,
     pub(super) subject: Subject<'r>,
     /// The organization's.

@@ -93,8 +93,13 @@ impl Server {
     }
 }
 
-/// Reads one request with a content-length; `None` when the connection ends before it.
+/// Reads one request with a content-length, and gives its head; `None` when the connection ends before it.
 async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
+    Some(read_whole_request(stream).await?.0)
+}
+
+/// The same with its body.
+async fn read_whole_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, Bytes)> {
     let mut bytes = BytesMut::new();
     loop {
         if let Some(end) = memchr::memmem::find(&bytes, b"\r\n\r\n") {
@@ -104,7 +109,7 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
                 .find_map(|line| line.strip_prefix("content-length: "))
                 .map_or(0, |length| length.parse().unwrap());
             if bytes.len() >= end + 4 + length {
-                return Some(head);
+                return Some((head, bytes.freeze().slice(end + 4..)));
             }
         }
         if stream.read_buf(&mut bytes).await.ok()? == 0 {

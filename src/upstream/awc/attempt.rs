@@ -1,4 +1,4 @@
-//! What `send`, the dialer and the connection guard know of one request in common. awc passes
+//! What `send`, the dialer and the connection know of one request in common. awc passes
 //! nothing between its pool and its connections, but it calls both inside the task that awaits the
 //! request, so a task-local carries it.
 

@@ -61,9 +61,9 @@ impl Service<ConnectInfo<Uri>> for Dialer {
             let dial = inner.dial(&uri, Instant::now() + attempt.connect_timeout);
             match tokio::time::timeout(attempt.connect_timeout, dial).await {
                 Ok(Ok(transport)) => {
-                    let guard = ValidatedConnection::new(transport);
-                    inner.sweeper.watch(guard.line());
-                    Ok(Connection::new(uri, guard))
+                    let connection = ValidatedConnection::new(transport);
+                    inner.sweeper.watch(connection.line());
+                    Ok(Connection::new(uri, connection))
                 }
                 Ok(Err(error)) => {
                     attempt.fail(error);

@@ -1,6 +1,6 @@
 //! The I/O wrapper between awc and a connection. awc takes the first head for the answer, ends a
 //! body quietly when its connection dies, and pools connections without asking whether their
-//! response was over. The guard reads along: it skips interim responses, turns an early end into
+//! response was over. The wrapper reads along: it skips interim responses, turns an early end into
 //! an error, and closes what must not be used again, so that awc cannot.
 
 use std::{

@@ -1,5 +1,5 @@
 //! The byte stream under a connection: TCP, or TLS over TCP. awc is told that all of it is TCP, so
-//! that the guard can sit above TLS.
+//! that the wrapper of [`super::response_validator`] can sit above TLS.
 
 use std::{
     io::{self, IoSlice},

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
+use tokio_rustls::{TlsAcceptor, rustls};
 
 use super::*;
 use crate::crypto::TlsConfigError;
+use crate::json::object::BodyPieces;
 
-/// A TLS server for `name`, and the PEM of the CA to trust.
-async fn tls_server(name: &str, answer: &'static [u8], clean_close: bool) -> (Server, String) {
-    use tokio_rustls::{TlsAcceptor, rustls};
+/// What accepts TLS for `name`, and the PEM of the CA to trust.
+fn tls_acceptor(name: &str) -> (TlsAcceptor, String) {
     let key = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
     let pem = key.cert.pem();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -23,7 +24,12 @@ async fn tls_server(name: &str, answer: &'static [u8], clean_close: bool) -> (Se
             rustls_pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap(),
         )
         .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    (TlsAcceptor::from(Arc::new(config)), pem)
+}
+
+/// A TLS server for `name`, and the PEM of the CA to trust.
+async fn tls_server(name: &str, answer: &'static [u8], clean_close: bool) -> (Server, String) {
+    let (acceptor, pem) = tls_acceptor(name);
     let server = Server::start(move |stream| {
         let acceptor = acceptor.clone();
         async move {
@@ -94,6 +100,49 @@ async fn under_tls_too_a_cut_body_is_an_error_and_a_closed_one_is_not() {
         assert_eq!(text, "hello");
         assert_eq!(error.is_none(), complete, "{error:?}");
         assert!(complete || matches!(error, Some(UpstreamError::Closed)));
+    }
+}
+
+#[actix_web::test]
+async fn a_long_body_in_pieces_arrives_whole() {
+    let mut body = BodyPieces::default();
+    for (piece, length) in [(0_u8, 1), (1, 700_000), (2, 3), (3, 2_000_000)] {
+        body.push((0..length).map(|place: u32| piece ^ place as u8).collect());
+    }
+    let sent = body.to_bytes();
+    let (acceptor, pem) = tls_acceptor("localhost");
+    for is_tls in [false, true] {
+        let (acceptor, sent) = (acceptor.clone(), sent.clone());
+        let server = Server::start(move |mut stream| {
+            let (acceptor, sent) = (acceptor.clone(), sent.clone());
+            async move {
+                match is_tls {
+                    true => confirm(acceptor.accept(stream).await.unwrap(), &sent).await,
+                    false => confirm(&mut stream, &sent).await,
+                }
+            }
+        })
+        .await;
+        let scheme = if is_tls { "https" } else { "http" };
+        let url = server.url.replace("http://127.0.0.1", &format!("{scheme}://localhost"));
+        let client = trusting(&pem);
+        for reused in [false, true] {
+            let request = UpstreamRequest { body: body.clone().into(), ..request_to(&url) };
+            let response = send(&client, request).await;
+            assert_eq!(response.reused_connection, reused);
+            assert_eq!(text(response.body).await, "whole");
+        }
+    }
+}
+
+/// Answers two requests, and tells whether each had this body.
+async fn confirm(mut stream: impl AsyncRead + AsyncWrite + Unpin, body: &[u8]) {
+    for _ in 0..2 {
+        let (_, came) = read_whole_request(&mut stream).await.unwrap();
+        let word = if came == body { "whole" } else { "other" };
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{word}");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
     }
 }
 

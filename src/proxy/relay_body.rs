@@ -336,6 +336,13 @@ impl RelayBody {
         has_failed && !self.watch.reports_error() && self.refusal().is_none()
     }
 
+    /// What goes to the caller, which is the last of it if the answer can't be converted.
+    fn stopped_if_failed(&mut self, down: Option<Bytes>) -> Option<Bytes> {
+        // What is being edited on another thread comes first.
+        let is_open = matches!(self.state, State::Open);
+        if is_open && self.has_failed_to_convert() { self.stop_converting(down) } else { down }
+    }
+
     /// Ends an answer that can't be converted, after `last`, which reports that to the caller. Nothing more
     /// is read of it, since the provider charges for what it goes on to write.
     fn stop_converting(&mut self, last: Option<Bytes>) -> Option<Bytes> {

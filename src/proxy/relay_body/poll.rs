@@ -46,11 +46,8 @@ impl MessageBody for RelayBody {
                     };
                     match next {
                         Some(Ok(chunk)) => {
-                            let mut down = this.pass(chunk);
-                            if this.has_failed_to_convert() {
-                                down = this.stop_converting(down);
-                            }
-                            if let Some(chunk) = down {
+                            let down = this.pass(chunk);
+                            if let Some(chunk) = this.stopped_if_failed(down) {
                                 this.silence = None;
                                 return Poll::Ready(Some(Ok(chunk)));
                             }
@@ -88,7 +85,8 @@ impl MessageBody for RelayBody {
                 State::EditingPart(editing, is_last) => {
                     let edited = ready!(editing.as_mut().poll(cx));
                     let is_last = *is_last;
-                    if let Some(down) = this.edited_part(edited, is_last) {
+                    let down = this.edited_part(edited, is_last);
+                    if let Some(down) = this.stopped_if_failed(down) {
                         this.silence = None;
                         return Poll::Ready(Some(Ok(down)));
                     }

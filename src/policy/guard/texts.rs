@@ -226,7 +226,7 @@ pub(super) fn is_system_role(key: &[u8], value: &[u8]) -> bool {
     key == b"role" && matches!(value, b"system" | b"developer")
 }
 
-/// Whether a value can be a signature: one run of the characters of base64 and its kin.
+/// Whether a value can be a signature: one run of the characters of base64, in any of its alphabets.
 pub(super) fn is_opaque(value: &[u8]) -> bool {
     !value.is_empty()
         && value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+/=_-.:~\\".contains(byte))

@@ -31,7 +31,7 @@ impl ArrayRestorer {
 
     /// The bytes that are kept.
     pub(super) fn kept(&self) -> usize {
-        self.between.len() + self.element.len()
+        self.between.len() + self.element.len() + self.events.kept()
     }
 
     /// What has to stand before another element, for the caller.

@@ -35,7 +35,7 @@ impl BinaryRestorer {
 
     /// The bytes that are kept.
     pub(super) fn kept(&self) -> usize {
-        self.message.len() + self.payload.len()
+        self.message.len() + self.payload.len() + self.events.kept()
     }
 
     pub(super) fn push(&mut self, chunk: &[u8]) -> Vec<u8> {

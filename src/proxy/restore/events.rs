@@ -1,4 +1,4 @@
-//! Edits a stream of server-sent events. What stays the same goes down as it came. Where the answer is
+//! Edits a stream of server-sent events. What stays the same reaches the caller as it came. Where the answer is
 //! scanned, comments lose their text, and events have no other fields than their name and data: nothing
 //! else of a stream is scanned.
 
@@ -24,7 +24,7 @@ impl EventRestorer {
 
     /// The bytes that are kept.
     pub(super) fn kept(&self) -> usize {
-        self.kept.len()
+        self.kept.len() + self.events.kept()
     }
 
     pub(super) fn push(&mut self, chunk: &[u8]) -> Vec<u8> {
@@ -72,10 +72,17 @@ impl EventRestorer {
 
 /// Writes a block, whose bytes are `raw`, as it goes to the caller.
 fn write_block(events: &mut StreamRestorer, block: &Block<'_>, raw: &[u8], down: &mut Vec<u8>) {
-    if block.kind == BlockKind::Event && events.edits().scan().is_some() {
-        return write_scanned(events, block, raw, down);
-    }
     let is_scanned = events.edits().scan().is_some();
+    match block.kind {
+        BlockKind::Event if is_scanned => return write_scanned(events, block, raw, down),
+        BlockKind::TooLong => {
+            // It may have grown too long with the chunk that ends it.
+            if let Some(scan) = events.edits_mut().scan_mut() {
+                scan.fail(ScanError::TooLong);
+            }
+        }
+        _ => {}
+    }
     let restored = match block.data {
         Some(data) if block.kind == BlockKind::Event => events.event(block.event, data),
         _ => Default::default(),

@@ -103,6 +103,11 @@ impl BlockText {
         self.mask.is_holding() || self.restorer.is_holding()
     }
 
+    /// The bytes that are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.mask.kept() + self.restorer.kept()
+    }
+
     /// Appends to `out` what follows in the edited text after this piece of it.
     pub(super) fn push(&mut self, edits: &mut AnswerEdits, piece: &str, out: &mut String) {
         let Some(mut masking) = edits.masking() else {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hasher};
 use std::ops::Range;
 
 use super::super::reasoning::is_signed_form;
@@ -54,8 +55,22 @@ const CONVERSE: [&[&str]; 3] =
 const PLACES: [&str; 6] =
     ["type", "index", "output_index", "content_index", "summary_index", "contentBlockIndex"];
 
+/// The most pieces of text, and the most other values, that one event may have. Real ones have some; each takes
+/// a hundred bytes here and may take two in the event.
+const MAX_PIECES: usize = 4096;
+const MAX_VALUES: usize = 65_536;
+
+/// Names and ids that are only compared, and may be long.
+type Digest = u64;
+
+fn digest(text: &[u8]) -> Digest {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(text);
+    hasher.finish()
+}
+
 /// A block of an answer: a text that arrives in pieces.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct BlockId {
     /// The candidate, or the item of the output.
     pub(super) item: u32,
@@ -64,17 +79,17 @@ pub(super) struct BlockId {
     /// The place of its member in the format's table.
     field: usize,
     /// Of responses: the kind of the event. Of Gemini's arguments: the path of one.
-    kind: Vec<u8>,
+    kind: Option<Digest>,
 }
 
 /// What a text is within its candidate or item: the place of its member, and the kind of its event.
-pub(super) type TextKind<'b> = (usize, &'b [u8]);
+pub(super) type TextKind = (usize, Option<Digest>);
 
 impl BlockId {
     /// Tells it from another text of the same candidate or item, but not from another part of the same
     /// text.
-    pub(super) fn kind(&self) -> TextKind<'_> {
-        (self.field, &self.kind)
+    pub(super) fn kind(&self) -> TextKind {
+        (self.field, self.kind)
     }
 }
 
@@ -93,8 +108,9 @@ pub(super) struct Delta {
     pub(super) is_signed: bool,
     /// Whether it stands in `reasoning_details`.
     pub(super) is_detail: bool,
-    /// The id of the call of a tool, where the event has it.
-    pub(super) call: Option<Vec<u8>>,
+    /// The id of the call of a tool, where the event has it with the tool's name: some providers give every
+    /// piece of a call another id.
+    pub(super) call: Option<Digest>,
 }
 
 /// What an event has.
@@ -141,10 +157,12 @@ struct Frame {
     /// Whether more pieces of the same argument follow.
     goes_on: bool,
     /// The path of an argument.
-    path: Option<Vec<u8>>,
+    path: Option<Digest>,
     is_signed: bool,
     /// The id of the call of a tool.
-    call: Option<Vec<u8>>,
+    call: Option<Digest>,
+    /// Whether it names a tool, itself or in what it holds.
+    names_tool: bool,
     /// A bit for each key of the format that was read.
     seen: u64,
     /// Whether it is not clear which block its deltas belong to.
@@ -218,7 +236,11 @@ pub(super) fn read_event(
                         let values = reader.values.iter_mut().skip(frame.values);
                         values.for_each(|value| value.finish(is_scanned));
                     }
+                    let names_tool = frame.names_tool && matches!(key, b"function" | b"custom");
                     frame.close(number, &mut parts.deltas);
+                    if let Some(outer) = frames.last_mut() {
+                        outer.names_tool |= names_tool;
+                    }
                 }
             }
             Token::String(string) => {
@@ -226,19 +248,22 @@ pub(super) fn read_event(
                     kind = unescaped(string);
                 }
                 let is_detail = reader.keys.is_reasoning_detail(format);
-                let is_call = reader.keys.innermost() == Some((&b"tool_calls"[..], false));
+                let innermost = reader.keys.innermost();
+                let is_call = innermost == Some((&b"tool_calls"[..], false));
+                let is_tool = matches!(innermost, Some((b"function" | b"custom", false)));
                 if let Some(frame) = frames.last_mut() {
                     frame.read_string(key, string.raw(), is_detail);
                     if is_call && key == b"id" && !string.raw().is_empty() {
-                        frame.call = Some(string.raw().to_vec());
+                        frame.call = Some(digest(string.raw()));
                     }
+                    frame.names_tool |= is_tool && key == b"name" && !string.raw().is_empty();
                 }
                 if let Some(field) = paths.iter().position(|path| reader.keys.is(path)) {
                     let start = reader.start();
                     let is_start = format == Format::Messages && field == MESSAGES_START;
                     let field = if is_start { MESSAGES_TEXT } else { field };
                     parts.deltas.push(Delta {
-                        block: BlockId { item: 0, part: 0, field, kind: Vec::new() },
+                        block: BlockId { item: 0, part: 0, field, kind: None },
                         range: start..start + string.raw().len() + 2,
                         text: string.lenient_text().into_owned(),
                         is_start,
@@ -273,6 +298,9 @@ pub(super) fn read_event(
             }
         }
         reader.enter(token);
+        if parts.deltas.len() > MAX_PIECES || reader.count() > MAX_VALUES {
+            return Err(NotEvent);
+        }
         if reader.keys.is_at_end() {
             break;
         }
@@ -282,6 +310,7 @@ pub(super) fn read_event(
     if format == Format::Responses {
         name_blocks(&mut parts, &kind, is_scanned);
     }
+    parts.values.sort_by_key(|value| value.range.start);
     parts.ends = ends(format, &kind, item, finished);
     Ok(parts)
 }
@@ -300,7 +329,7 @@ impl Frame {
     fn read_string(&mut self, key: &[u8], value: &[u8], is_detail: bool) {
         match key {
             b"finish_reason" | b"finishReason" => self.is_finished |= !value.is_empty(),
-            b"jsonPath" | b"json_path" => self.path = Some(value.to_vec()),
+            b"jsonPath" | b"json_path" => self.path = Some(digest(value)),
             b"signature" if is_detail => self.is_signed |= !value.is_empty(),
             b"format" if is_detail => self.is_signed |= is_signed_form(value),
             _ => {}
@@ -335,11 +364,11 @@ impl Frame {
                 delta.block.item = number;
             }
             delta.is_signed |= self.is_signed;
-            if self.call.is_some() {
-                delta.call.clone_from(&self.call);
+            if self.names_tool {
+                delta.call = self.call.or(delta.call);
             }
-            if let Some(path) = &self.path {
-                delta.block.kind.clone_from(path);
+            if let Some(path) = self.path {
+                delta.block.kind = Some(path);
                 delta.is_last = !self.goes_on;
             }
         }
@@ -353,7 +382,8 @@ fn name_blocks(parts: &mut EventParts, kind: &[u8], is_scanned: bool) {
     let is_media = !is_transcript
         && [&b"audio"[..], b"image"].iter().any(|word| memchr::memmem::find(kind, word).is_some());
     if kind.ends_with(DELTA) && !is_media {
-        parts.deltas.iter_mut().for_each(|delta| delta.block.kind = kind.to_vec());
+        let kind = Some(digest(kind));
+        parts.deltas.iter_mut().for_each(|delta| delta.block.kind = kind);
         return;
     }
     let name = (is_scanned && !is_media).then(|| b"delta".to_vec());
@@ -362,7 +392,6 @@ fn name_blocks(parts: &mut EventParts, kind: &[u8], is_scanned: bool) {
         AnswerValue { range: delta.range, content }
     });
     parts.values.extend(others);
-    parts.values.sort_by_key(|value| value.range.start);
 }
 
 fn ends(format: Format, kind: &[u8], item: Option<u32>, finished: BTreeSet<u32>) -> Ends {

@@ -36,6 +36,11 @@ pub(super) struct TextMasker {
 }
 
 impl TextMasker {
+    /// The bytes that are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.text.len()
+    }
+
     /// Whether something is held back.
     pub(super) fn is_holding(&self) -> bool {
         self.passed < self.text.len()

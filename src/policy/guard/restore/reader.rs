@@ -41,7 +41,8 @@ pub(super) struct AnswerReader<'t> {
     is_scanned: bool,
     tokens: Tokenizer<'t>,
     pub(super) keys: Keys<'t>,
-    /// The values so far, in ascending order.
+    /// The values so far. Those of `reasoning_details` come at the end of the array, after what is in it and
+    /// needs no signature.
     pub(super) values: Vec<AnswerValue>,
     reasoning: Option<Reasoning>,
 }
@@ -75,6 +76,7 @@ impl<'t> AnswerReader<'t> {
             self.read(token);
             self.enter(token);
             if self.keys.is_at_end() {
+                self.values.sort_by_key(|value| value.range.start);
                 return Ok(self.values);
             }
         }
@@ -93,6 +95,11 @@ impl<'t> AnswerReader<'t> {
                 self.values.push(AnswerValue { range, content: Content::Probabilities(none) });
             }
         }
+    }
+
+    /// How many values there are so far.
+    pub(super) fn count(&self) -> usize {
+        self.values.len() + self.reasoning.as_ref().map_or(0, |reasoning| reasoning.values.len())
     }
 
     /// Where the token begins that was read last.

@@ -19,6 +19,8 @@ use crate::llm::format::Format;
 /// The most blocks of an answer that are followed at once. In those beyond, placeholders are restored
 /// where one piece has all of them; if the answer is scanned, it has failed.
 const MAX_BLOCKS: usize = 1024;
+/// The longest name of an event of which something is held back, in bytes: each block keeps it.
+const MAX_NAME: usize = 256;
 /// The most blocks of one event over [`MAX_TEMPLATE`] of which something is held back: for each of them the
 /// event is read once more. Those beyond are treated likewise.
 const MAX_LONG_COPIES: usize = 16;
@@ -40,10 +42,10 @@ pub struct StreamRestorer {
 #[derive(Debug, Default)]
 struct Block {
     text: BlockText,
-    /// While something is held back: the last event, with a hole.
+    /// While something is held back: the last event, with a gap for more of its text.
     last: Option<Template>,
-    /// The id of the call of a tool.
-    call: Option<Vec<u8>>,
+    /// The call of a tool, by its id.
+    call: Option<u64>,
 }
 
 /// An event that is being edited.
@@ -110,9 +112,17 @@ impl StreamRestorer {
         &self.edits
     }
 
-    /// What becomes of the answer.
+    /// The same, to be changed.
     pub fn edits_mut(&mut self) -> &mut AnswerEdits {
         &mut self.edits
+    }
+
+    /// The bytes that are kept of its blocks.
+    pub fn kept(&self) -> usize {
+        let blocks = self.blocks.values();
+        blocks
+            .map(|block| block.text.kept() + block.last.as_ref().map_or(0, Template::length))
+            .sum()
     }
 
     /// Restores an event. `name` is empty for an event without one; `data` are those of a server-sent
@@ -123,10 +133,14 @@ impl StreamRestorer {
             return RestoredEvent::default();
         }
         let is_scanned = self.edits.has_scan();
+        let trimmed = data.trim_ascii();
+        if trimmed.is_empty() {
+            // A ping may come between two pieces of a text.
+            return RestoredEvent::default();
+        }
         let Ok(parts) = read_event(self.format, name, data, is_scanned) else {
             let before = self.finish();
-            // The mark of the end, and pings.
-            if !matches!(data.trim_ascii(), b"" | b"[DONE]") {
+            if trimmed != b"[DONE]" {
                 self.edits.fail(ScanError::NotEvent);
             }
             return RestoredEvent { before, data: None };
@@ -166,7 +180,7 @@ impl StreamRestorer {
     /// From here on the block is signed. Gives what was held back of it.
     fn sign(&mut self, block: &BlockId) -> Option<ExtraEvent> {
         if self.signed.len() < MAX_BLOCKS {
-            self.signed.insert(block.clone());
+            self.signed.insert(*block);
         }
         self.blocks.remove(block)?.flush(&mut self.edits)
     }
@@ -174,8 +188,8 @@ impl StreamRestorer {
     /// Some providers give all calls of tools the same number: what was held back of one before another
     /// begins with this piece.
     fn end_other_call(&mut self, delta: &Delta) -> Option<ExtraEvent> {
-        let call = delta.call.as_ref()?;
-        let is_other = |block: &Block| block.call.as_ref().is_some_and(|own| own != call);
+        let call = delta.call?;
+        let is_other = |block: &Block| block.call.is_some_and(|own| own != call);
         self.blocks.get(&delta.block).filter(|block| is_other(block))?;
         self.blocks.remove(&delta.block)?.flush(&mut self.edits)
     }
@@ -226,10 +240,8 @@ impl StreamRestorer {
             block.text.finish(edits, out);
             return;
         }
-        let block = blocks.entry(delta.block.clone()).or_default();
-        if delta.call.is_some() {
-            block.call.clone_from(&delta.call);
-        }
+        let block = blocks.entry(delta.block).or_default();
+        block.call = delta.call.or(block.call);
         block.text.push(edits, &delta.text, out);
         if !is_last {
             return;
@@ -249,7 +261,7 @@ impl StreamRestorer {
     fn end_blocks(&mut self, deltas: &[Delta], ends: &Ends) -> Vec<ExtraEvent> {
         let mut before = Vec::new();
         let pieces: BTreeSet<&BlockId> = deltas.iter().map(|delta| &delta.block).collect();
-        let mut texts: BTreeMap<u32, BTreeSet<TextKind<'_>>> = BTreeMap::new();
+        let mut texts: BTreeMap<u32, BTreeSet<TextKind>> = BTreeMap::new();
         for delta in deltas.iter().filter(|delta| !delta.text.is_empty()) {
             texts.entry(delta.block.item).or_default().insert(delta.block.kind());
         }
@@ -273,8 +285,11 @@ impl StreamRestorer {
 }
 
 impl EventCopy<'_> {
-    /// A copy with a hole for a piece; `None` if it is too long.
+    /// A copy with a gap for a piece; `None` if it is too long.
     fn template(&mut self, delta: &Delta) -> Option<Template> {
+        if self.name.len() > MAX_NAME {
+            return None;
+        }
         if delta.is_start {
             return Some(Template::after_start(delta.block.item));
         }

@@ -1,4 +1,4 @@
-//! An event with a hole for a piece of text. What is held back of a block is sent in a copy of the block's
+//! An event with a gap for a piece of text. What is held back of a block is sent in a copy of the block's
 //! last event that has nothing else in it: a call of a tool or a count would come twice.
 
 use std::ops::Range;
@@ -12,24 +12,24 @@ use crate::json::tokenizer::{Token, Tokenizer};
 /// The longest event that is kept as it is, and the longest copy, in bytes.
 pub(super) const MAX_TEMPLATE: usize = 16 * 1024;
 
-/// An event with a hole for a piece of text.
+/// An event with a gap for a piece of text.
 #[derive(Debug)]
 pub(super) struct Template {
     name: String,
     data: Arc<[u8]>,
     /// The string that is replaced, with its quotes.
-    hole: Range<usize>,
+    gap: Range<usize>,
 }
 
 impl Template {
     /// Of an event with this data; `None` if its copy is too long to be kept.
-    pub(super) fn new(name: &str, data: &Arc<[u8]>, hole: Range<usize>) -> Option<Self> {
+    pub(super) fn new(name: &str, data: &Arc<[u8]>, gap: Range<usize>) -> Option<Self> {
         let name = name.to_owned();
         if data.len() <= MAX_TEMPLATE {
-            return Some(Self { name, data: Arc::clone(data), hole });
+            return Some(Self { name, data: Arc::clone(data), gap });
         }
-        let (copy, hole) = pruned(data, &hole).filter(|(copy, _)| copy.len() <= MAX_TEMPLATE)?;
-        Some(Self { name, data: copy.into(), hole })
+        let (copy, gap) = pruned(data, &gap).filter(|(copy, _)| copy.len() <= MAX_TEMPLATE)?;
+        Some(Self { name, data: copy.into(), gap })
     }
 
     /// Of messages: a piece of the text of a block whose beginning was the last event.
@@ -37,17 +37,22 @@ impl Template {
         let head = format!(
             r#"{{"type":"content_block_delta","index":{index},"delta":{{"type":"text_delta","text":"#
         );
-        let hole = head.len()..head.len() + 2;
+        let gap = head.len()..head.len() + 2;
         let data = format!(r#"{head}""}}}}"#).into_bytes().into();
-        Self { name: "content_block_delta".to_owned(), data, hole }
+        Self { name: "content_block_delta".to_owned(), data, gap }
+    }
+
+    /// Its bytes, without its name.
+    pub(super) fn length(&self) -> usize {
+        self.data.len()
     }
 
     /// The event with this text.
     pub(super) fn fill(self, text: &str) -> Option<ExtraEvent> {
-        let (copy, hole) = pruned(&self.data, &self.hole)?;
-        let mut data = copy.get(..hole.start)?.to_vec();
+        let (copy, gap) = pruned(&self.data, &self.gap)?;
+        let mut data = copy.get(..gap.start)?.to_vec();
         data.extend_from_slice(quoted(text).as_bytes());
-        data.extend_from_slice(copy.get(hole.end..)?);
+        data.extend_from_slice(copy.get(gap.end..)?);
         Some(ExtraEvent { name: self.name, data })
     }
 }
@@ -62,12 +67,12 @@ struct Frame {
     copied: usize,
     read: usize,
     has_index: bool,
-    has_hole: bool,
+    has_gap: bool,
 }
 
-/// The event without what is not needed around the hole, and the hole in it. Kept are the values of the event
-/// itself, and numbers and types of what is around the hole.
-fn pruned(data: &[u8], hole: &Range<usize>) -> Option<(Vec<u8>, Range<usize>)> {
+/// The event without what is not needed around the gap, and the gap in it. Kept are the values of the event
+/// itself, and numbers and types of what is around the gap.
+fn pruned(data: &[u8], gap: &Range<usize>) -> Option<(Vec<u8>, Range<usize>)> {
     let mut copy = Vec::with_capacity(data.len().min(MAX_TEMPLATE));
     let mut tokens = Tokenizer::new(data);
     let mut frames: Vec<Frame> = Vec::new();
@@ -99,7 +104,7 @@ fn pruned(data: &[u8], hole: &Range<usize>) -> Option<(Vec<u8>, Range<usize>)> {
                     copied: 0,
                     read: 0,
                     has_index: false,
-                    has_hole: false,
+                    has_gap: false,
                 });
             }
             Token::EndObject | Token::EndArray => {
@@ -110,7 +115,7 @@ fn pruned(data: &[u8], hole: &Range<usize>) -> Option<(Vec<u8>, Range<usize>)> {
                 };
                 outer.read += 1;
                 let is_empty = frame.read == 0 && frames.len() == 1;
-                if !frame.has_hole && !is_empty {
+                if !frame.has_gap && !is_empty {
                     copy.truncate(frame.begin);
                     if let Some(outer) = frames.last_mut() {
                         outer.copied -= 1;
@@ -124,32 +129,32 @@ fn pruned(data: &[u8], hole: &Range<usize>) -> Option<(Vec<u8>, Range<usize>)> {
                 }
                 copy.push(if frame.is_array { b']' } else { b'}' });
                 if let Some(outer) = frames.last_mut() {
-                    outer.has_hole |= frame.has_hole;
+                    outer.has_gap |= frame.has_gap;
                 }
             }
             Token::String(_) | Token::Literal(_) => {
                 let depth = frames.len();
                 let outer = frames.last_mut()?;
                 outer.read += 1;
-                let is_hole = value == *hole;
+                let is_gap = value == *gap;
                 let is_kept = match token {
-                    _ if is_hole || depth == 1 => true,
+                    _ if is_gap || depth == 1 => true,
                     _ if outer.is_array => false,
                     Token::Literal(_) => true,
                     _ => match &*key {
                         b"type" => *outer.key != *b"tool_calls",
                         b"role" => *outer.key != *b"delta",
-                        b"jsonPath" => true,
+                        b"jsonPath" | b"json_path" => true,
                         _ => false,
                     },
                 };
                 if !is_kept {
                     continue;
                 }
-                outer.has_hole |= is_hole;
+                outer.has_gap |= is_gap;
                 outer.has_index |= *key == *b"index";
                 begin_value(&mut copy, Some(outer), member);
-                if is_hole {
+                if is_gap {
                     place = Some(copy.len()..copy.len() + 2);
                     copy.extend_from_slice(b"\"\"");
                 } else {
@@ -195,17 +200,21 @@ mod tests {
                 r#"{"candidates":[{"content":{"role":"model","parts":[{"text":"@","thought":true}]}}]}"#,
             ),
             (
+                r#"{"candidates":[{"content":{"parts":[{"function_call":{"name":"f","partial_args":[{"json_path":"$.a","string_value":"@"}]}}]}}]}"#,
+                r#"{"candidates":[{"content":{"parts":[{"function_call":{"partial_args":[{"json_path":"$.a","string_value":"@"}]}}]}}]}"#,
+            ),
+            (
                 r#"{"type":"response.output_text.delta","logprobs":[],"delta":"@","output_index":2}"#,
                 r#"{"type":"response.output_text.delta","logprobs":[],"delta":"@","output_index":2}"#,
             ),
         ] {
-            let hole = event.find("\"@\"").unwrap();
+            let gap = event.find("\"@\"").unwrap();
             for padding in [0, MAX_TEMPLATE] {
                 // What is long is in the text.
                 let text = "y".repeat(padding);
                 let event = event.replace("\"@\"", &format!("\"{text}\""));
                 let data = event.into_bytes().into();
-                let template = Template::new("n", &data, hole..hole + 2 + padding).unwrap();
+                let template = Template::new("n", &data, gap..gap + 2 + padding).unwrap();
                 assert!(template.data.len() <= MAX_TEMPLATE);
                 let ExtraEvent { name, data } = template.fill("z\"").unwrap();
                 let expected = expected.replace('@', "z\\\"");
@@ -213,8 +222,8 @@ mod tests {
             }
         }
         let long = format!(r#"{{"id":"{}","delta":"@"}}"#, "y".repeat(MAX_TEMPLATE));
-        let hole = long.len() - 4..long.len() - 1;
-        assert!(Template::new("", &long.into_bytes().into(), hole).is_none());
+        let gap = long.len() - 4..long.len() - 1;
+        assert!(Template::new("", &long.into_bytes().into(), gap).is_none());
     }
 
     #[test]

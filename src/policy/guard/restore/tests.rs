@@ -71,6 +71,17 @@ fn plain_answers_of_every_format() {
 }
 
 #[test]
+fn values_within_reasoning_details_are_edited_in_their_order() {
+    let scan = super::mask::tests::scan("redact");
+    let mut edits = AnswerEdits::new(Placeholders::default(), Some(scan));
+    let answer = r#"{"choices":[{"message":{"content":"x","reasoning_details":[{"text":"bob@example.org","logprobs":[1,2]}]}}]}"#;
+    let edited = edit_answer(Format::Chat, answer.as_bytes(), &mut edits).unwrap();
+    let edited: serde_json::Value = serde_json::from_slice(&edited).unwrap();
+    let entry = &edited["choices"][0]["message"]["reasoning_details"][0];
+    assert!(!entry["text"].as_str().unwrap().contains("bob@"), "{edited}");
+}
+
+#[test]
 fn signed_reasoning_keeps_its_placeholders() {
     let ([_, email], all) = placeholders();
     for (format, answer) in [

@@ -12,6 +12,11 @@ pub(super) struct TextRestorer {
 }
 
 impl TextRestorer {
+    /// The bytes that are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.held.len()
+    }
+
     /// Whether something is held back.
     pub(super) fn is_holding(&self) -> bool {
         !self.held.is_empty()

@@ -104,6 +104,28 @@ fn content(stream: &[u8]) -> Vec<u16> {
     units
 }
 
+#[test]
+fn an_event_that_ends_with_the_chunk_in_which_it_grows_too_long_is_not_passed() {
+    for (length, passes) in [(MAX_EVENT - 1_000, true), (MAX_EVENT + 1_000, false)] {
+        let head = br#"data: {"choices":[{"index":0,"delta":{"content":""#;
+        let mut stream = head.to_vec();
+        stream.resize(length - 100, b'x');
+        let mut restorer = restorer();
+        let _ = restorer.push(&stream);
+        let _ =
+            restorer.push(&[b"x".repeat(80).as_slice(), b" bob@example.org. \"}}]}\n\n"].concat());
+        let failure = restorer.events.edits().scan().unwrap().failure();
+        assert_eq!(failure, (!passes).then_some(ScanError::TooLong), "{length}");
+    }
+    // The whole of it at once, as a stream that is held comes.
+    let mut stream = b"data: {\"x\":\"".to_vec();
+    stream.resize(MAX_EVENT + 1_000, b'x');
+    stream.extend_from_slice(b"bob@example.org\"}\n\ndata: [DONE]\n\n");
+    let mut restorer = restorer();
+    let _ = restorer.push(&stream);
+    assert_eq!(restorer.events.edits().scan().unwrap().failure(), Some(ScanError::TooLong));
+}
+
 proptest! {
     #[test]
     fn a_stream_may_be_written_in_any_way(

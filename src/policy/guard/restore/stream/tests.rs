@@ -358,9 +358,71 @@ fn text_goes_out_before_what_follows_it() {
 }
 
 #[test]
+fn pings_may_come_between_the_pieces_of_a_value() {
+    let ([_, email], _) = placeholders();
+    let (head, tail) = email.split_at(6);
+    let piece =
+        |text: &str| ("", json!({"choices":[{"index":0,"delta":{"content":text}}]}).to_string());
+    let sent = events(Format::Chat, &[piece(head), ("", String::new()), piece(tail)]);
+    let texts = sent.iter().filter_map(|data| serde_json::from_str::<Value>(data).ok());
+    let texts: String = texts
+        .map(|data| data["choices"][0]["delta"]["content"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!((texts.as_str(), sent.len()), (VALUES[1], 3));
+}
+
+#[test]
+fn a_call_may_have_another_id_in_each_piece() {
+    let ([_, email], _) = placeholders();
+    let (head, tail) = email.split_at(6);
+    let piece = |id: &str, function: Value| {
+        let call = json!({"index":0,"id":id,"function":function});
+        ("", json!({"choices":[{"index":0,"delta":{"tool_calls":[call]}}]}).to_string())
+    };
+    let sent = events(
+        Format::Chat,
+        &[
+            piece("a", json!({"name":"f","arguments":format!("{{\"to\":\"{head}")})),
+            piece("b", json!({"arguments":tail})),
+            piece("c", json!({"name":null,"arguments":"\"}"})),
+        ],
+    );
+    let arguments = sent.iter().map(|data| {
+        let data: Value = serde_json::from_str(data).unwrap();
+        let piece = &data["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"];
+        piece.as_str().unwrap().to_owned()
+    });
+    let arguments: Value = serde_json::from_str(&arguments.collect::<String>()).unwrap();
+    assert_eq!(arguments, json!({"to": VALUES[1]}));
+}
+
+#[test]
+fn an_event_of_too_many_pieces_is_none() {
+    for (count, is_one) in [(4_000, true), (5_000, false)] {
+        let kind = format!("{}.delta", "x".repeat(1_000));
+        let data = json!({"type":kind,"output_index":0,"delta":vec!["T"; count]}).to_string();
+        let edits = AnswerEdits::new(Placeholders::default(), Some(scan("redact")));
+        let mut restorer = StreamRestorer::new(Format::Responses, edits);
+        let _ = restorer.event("", data.as_bytes());
+        let failure = restorer.edits().scan().unwrap().failure();
+        assert_eq!(failure, (!is_one).then_some(ScanError::NotEvent), "{count}");
+        assert!(restorer.kept() <= MAX_TEMPLATE + data.len(), "{}", restorer.kept());
+    }
+    // A name that each block would keep.
+    let edits = AnswerEdits::new(Placeholders::default(), Some(scan("redact")));
+    let mut restorer = StreamRestorer::new(Format::Chat, edits);
+    let data = json!({"choices":[{"index":0,"delta":{"content":"bob@"}}]}).to_string();
+    let _ = restorer.event(&"n".repeat(MAX_NAME + 1), data.as_bytes());
+    assert_eq!(restorer.edits().scan().unwrap().failure(), Some(ScanError::TooLong));
+    // What a text goes on from.
+    assert!(restorer.kept() < 100, "{}", restorer.kept());
+}
+
+#[test]
 fn calls_of_tools_may_all_have_the_same_number() {
     let call = |id: &str, arguments: &str| {
-        let call = json!({"index":0,"id":id,"function":{"arguments":arguments}});
+        let name = if id.is_empty() { "" } else { "f" };
+        let call = json!({"index":0,"id":id,"function":{"name":name,"arguments":arguments}});
         json!({"choices":[{"index":0,"delta":{"tool_calls":[call]}}]}).to_string()
     };
     let end = json!({"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}).to_string();

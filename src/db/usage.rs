@@ -48,7 +48,7 @@ pub struct UsageFilter {
 pub struct UsageGroup {
     /// When the interval begins, UTC; none where one figure covers all of the time.
     pub start: Option<NaiveDateTime>,
-    /// What the group has of each dimension, in the order asked for. No user is the empty text.
+    /// What the group has of each dimension, in the order asked for. No user and no API key are the empty text.
     pub dimensions: Vec<String>,
     /// The value of the metadata key: none where it was not sent, the empty text for all values
     /// beyond those that are distinguished, and for what may have one in an hour of too many keys.

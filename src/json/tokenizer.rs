@@ -72,7 +72,7 @@ impl<'a> RawString<'a> {
     }
 
     /// The text, unescaped, whatever is in it: half a surrogate pair becomes a character that
-    /// [`half_surrogate`](escapes::half_surrogate) turns back, and what is not UTF-8 becomes U+FFFD.
+    /// `escapes::half_surrogate` turns back, and what is not UTF-8 becomes U+FFFD.
     pub fn lenient_text(self) -> Cow<'a, str> {
         self.text().unwrap_or_else(|| escapes::unescape_leniently(self.raw).into())
     }

@@ -2,7 +2,7 @@
 //!
 //! Each block of the answer has a text of its own. What may be the beginning of a placeholder is held
 //! back, and sent with the block's next piece, or in an event of its own when the block ends: a
-//! [copy](Template) of the block's last event with other text.
+//! copy of the block's last event with other text.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

@@ -124,6 +124,7 @@ cfg_if! {
         mod requests;
         mod role_grants;
         mod route_health;
+        mod scanned_answer_fields;
         mod scanned_streams;
         mod secrets;
         mod serve_command;

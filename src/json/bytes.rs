@@ -31,20 +31,6 @@ pub(crate) fn leading_digits(bytes: &[u8]) -> usize {
     words.len() * 8 + tail.iter().take_while(|byte| byte.is_ascii_digit()).count()
 }
 
-/// The number of bytes before the first quote, backslash or control character. Long texts are checked
-/// in blocks, which compiles to vector instructions.
-#[inline]
-pub(crate) fn plain_text_length(bytes: &[u8]) -> usize {
-    let is_special = |byte: u8| (byte < b' ') | (byte == b'"') | (byte == b'\\');
-    let (blocks, _) = bytes.as_chunks::<64>();
-    let is_plain =
-        |block: &&[u8; 64]| !block.iter().fold(false, |any, byte| any | is_special(*byte));
-    let plain = blocks.iter().take_while(is_plain).count() * 64;
-    let rest = bytes.get(plain..).unwrap_or_default();
-    let special = |word| equal(word, b'"') | equal(word, b'\\') | below(word, b' ');
-    plain + first(rest, special).unwrap_or(rest.len())
-}
-
 /// `word` with these bits set in every byte.
 #[inline]
 pub(crate) const fn with_bits(word: u64, bits: u8) -> u64 {
@@ -107,10 +93,6 @@ mod tests {
             let place = |is: &dyn Fn(u8) -> bool| bytes.iter().position(|byte| is(*byte));
             prop_assert_eq!(first(&bytes, |word| equal(word, wanted)), place(&|byte| byte == wanted));
             prop_assert_eq!(first(&bytes, |word| below(word, bound)), place(&|byte| byte < bound));
-            prop_assert_eq!(
-                plain_text_length(&bytes),
-                place(&|byte| matches!(byte, b'"' | b'\\' | ..b' ')).unwrap_or(bytes.len())
-            );
             prop_assert_eq!(
                 first(&bytes, |word| {
                     equal(with_bits(word, b' '), b'{') | equal(word, wanted) | below(word, b' ')

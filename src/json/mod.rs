@@ -13,6 +13,7 @@ pub(crate) mod key_search;
 pub(crate) mod members;
 pub mod object;
 pub mod scanner;
+mod string_end;
 pub(crate) mod strings;
 pub mod tokenizer;
 pub(crate) mod value_count;

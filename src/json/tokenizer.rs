@@ -6,9 +6,9 @@
 
 use std::borrow::Cow;
 
-use super::bytes;
 use super::case_fold::{self, FoldBuffer};
 use super::escapes;
+use super::string_end::{StringEnd, string_end};
 
 /// Maximum depth of arrays and objects, the outermost included. Deeper ones overflow the stack of
 /// recursive parsers upstream.
@@ -247,29 +247,9 @@ impl<'a> Tokenizer<'a> {
     /// The rest of a string whose opening quote was read.
     fn string(&mut self) -> Result<RawString<'a>, SyntaxError> {
         let text = self.rest;
-        let mut has_escapes = false;
-        loop {
-            let plain = bytes::plain_text_length(self.rest);
-            let rest = self.rest.get(plain..).unwrap_or_default();
-            self.rest = match rest {
-                [b'"', rest @ ..] => {
-                    let length = text.len().saturating_sub(rest.len() + 1);
-                    self.rest = rest;
-                    return Ok(RawString {
-                        raw: text.get(..length).unwrap_or_default(),
-                        has_escapes,
-                    });
-                }
-                [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', rest @ ..] => rest,
-                [b'\\', b'u', a, b, c, d, rest @ ..]
-                    if [a, b, c, d].into_iter().all(u8::is_ascii_hexdigit) =>
-                {
-                    rest
-                }
-                _ => return Err(SyntaxError::Invalid),
-            };
-            has_escapes = true;
-        }
+        let StringEnd { at, has_escapes } = string_end(text).ok_or(SyntaxError::Invalid)?;
+        self.rest = text.get(at + 1..).unwrap_or_default();
+        Ok(RawString { raw: text.get(..at).unwrap_or_default(), has_escapes })
     }
 
     fn word(&mut self, rest: &[u8]) -> Result<(), SyntaxError> {

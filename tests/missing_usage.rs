@@ -398,11 +398,15 @@ async fn a_limit_of_any_name_is_reserved(database: Database) {
         json!({"max_tokens": 10, "options": {"num_predict": 60_000}}),
         json!({"max_tokens": 10, "extra_body": {"max_tokens": 60_000}}),
         json!({"max_tokens": 10, "n_cmpl": 6_000}),
+        json!({"max_tokens": 10, "enable_thinking": true, "thinking_budget": 60_000}),
+        json!({"max_tokens": 10, "enable_thinking": true}),
+        json!({"max_tokens": 10, "reasoning": {"max_tokens": 60_000}}),
+        json!({"max_tokens": 10, "extra_body": {"thinking_budget": 60_000}}),
     ] {
         let answer = team.caller().post_json(&Fixture::route("chat/completions"), &fields).await;
         over_cap(&answer, "half a dollar");
     }
-    let within = json!({"max_tokens": 10, "n_predict": 20});
+    let within = json!({"max_tokens": 10, "n_predict": 20, "thinking_budget": 30});
     team.caller().post_json(&Fixture::route("chat/completions"), &within).await.expect(200);
 }
 

@@ -9,8 +9,10 @@ mod converse;
 mod facts;
 mod gemini;
 mod input;
+mod limit;
 mod model_fields;
 mod output;
+mod thinking;
 
 pub use facts::BodyFacts;
 pub use model_fields::{KNOWN_MODEL_FIELDS, is_set};

@@ -6,6 +6,7 @@ use super::gemini::GeminiFacts;
 use super::input::{InputFacts, InputKind};
 use super::model_fields::ModelFields;
 use super::output::OutputFacts;
+use super::thinking::is_thinking;
 use crate::json::case_fold::{self, FoldBuffer};
 use crate::json::object::{BodyError, JsonBody};
 use crate::json::tokenizer::{SyntaxError, Token, Tokenizer};
@@ -129,6 +130,7 @@ impl BodyFacts {
                 let key = String::from_utf8_lossy(key).into_owned();
                 self.read_options(&key, first, tokens)?;
             }
+            _ if is_thinking(key) => self.read_thinking(first, tokens)?,
             _ => self.read_source(key, first, tokens)?,
         }
         if key == b"prediction" && is_given(first) {
@@ -160,10 +162,39 @@ impl BodyFacts {
         Ok(())
     }
 
+    /// An object about the model's thoughts.
+    fn read_thinking<'a>(
+        &mut self,
+        first: Token<'a>,
+        tokens: &mut Tokenizer<'a>,
+    ) -> Result<(), SyntaxError> {
+        if first != Token::BeginObject {
+            return tokens.skip(first);
+        }
+        while let Token::Key(key) = tokens.next()? {
+            let value = tokens.next()?;
+            let mut buffer = FoldBuffer::default();
+            self.output.read_thinking_field(key.folded(&mut buffer).unwrap_or_default(), value);
+            tokens.skip(value)?;
+        }
+        Ok(())
+    }
+
     /// An object of parameters that some upstreams merge into the request.
     pub(super) fn read_options<'a>(
         &mut self,
         container: &str,
+        first: Token<'a>,
+        tokens: &mut Tokenizer<'a>,
+    ) -> Result<(), SyntaxError> {
+        self.read_merged(container, false, first, tokens)
+    }
+
+    /// Such an object, or a value in it, which may be about the model's thoughts.
+    fn read_merged<'a>(
+        &mut self,
+        container: &str,
+        is_about_thoughts: bool,
         first: Token<'a>,
         tokens: &mut Tokenizer<'a>,
     ) -> Result<(), SyntaxError> {
@@ -173,7 +204,10 @@ impl BodyFacts {
                     let first = tokens.next()?;
                     let mut buffer = FoldBuffer::default();
                     let key = key.folded(&mut buffer).unwrap_or_default();
-                    self.output.read_nested_field(key, first);
+                    match is_about_thoughts {
+                        true => self.output.read_thinking_field(key, first),
+                        false => self.output.read_nested_field(key, first),
+                    }
                     self.model_fields.note_nested(container, key, first);
                     match key {
                         b"messages" | b"input" | b"contents" | b"system" | b"prompt" => {
@@ -181,7 +215,8 @@ impl BodyFacts {
                         }
                         b"tools" => self.read_tools(first, tokens)?,
                         _ if hosted_field(key).is_none() && !is_stored(key) => {
-                            self.read_options(container, first, tokens)?;
+                            let is_about_thoughts = is_about_thoughts || is_thinking(key);
+                            self.read_merged(container, is_about_thoughts, first, tokens)?;
                         }
                         _ => self.read_source(key, first, tokens)?,
                     }
@@ -191,7 +226,7 @@ impl BodyFacts {
             Token::BeginArray => loop {
                 match tokens.next()? {
                     Token::EndArray => return Ok(()),
-                    element => self.read_options(container, element, tokens)?,
+                    element => self.read_merged(container, is_about_thoughts, element, tokens)?,
                 }
             },
             _ => Ok(()),

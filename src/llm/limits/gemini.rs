@@ -212,7 +212,7 @@ impl GeminiFacts {
             }
             b"thinkingconfig" => own.for_each(value, tokens, |_, key, value, tokens| {
                 if key == b"thinkingbudget" {
-                    output.note_thinking(value);
+                    output.note_gemini_thinking(value);
                 }
                 tokens.skip(value)
             }),

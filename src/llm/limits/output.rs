@@ -1,6 +1,8 @@
 //! What a body says about the length of the answer.
 
 use super::TargetLimits;
+use super::limit::Limit;
+use super::thinking::ThinkingFacts;
 use crate::domain::pricing::Extras;
 use crate::json::tokenizer::Token;
 use crate::llm::format::Format;
@@ -44,45 +46,6 @@ const CHOICES: &[&str] = &[
     "num_return_sequences",
 ];
 
-/// The limits of one kind: the largest that can be read, and whether one is there that can't.
-#[derive(Clone, Copy, Debug, Default)]
-struct Limit {
-    largest: Option<u64>,
-    is_unreadable: bool,
-}
-
-impl Limit {
-    fn note(&mut self, value: Token<'_>) {
-        if value.is_null() {
-            return;
-        }
-        let digits = match value {
-            Token::Literal(number) => number,
-            Token::String(text) => text.raw(),
-            _ => b"",
-        };
-        let digits = std::str::from_utf8(digits).unwrap_or_default();
-        // Zero is "not set" to some, and "-1" is "no limit".
-        match digits.parse::<u64>().ok().filter(|limit| *limit > 0) {
-            Some(limit) if matches!(value, Token::Literal(_)) => self.raise(limit),
-            _ => {
-                self.is_unreadable = true;
-                // Whoever reads it otherwise, may read this.
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    reason = "such casts saturate, which is what is wanted"
-                )]
-                self.raise(digits.parse::<f64>().map_or(0, |limit| limit.ceil() as u64));
-            }
-        }
-    }
-
-    fn raise(&mut self, limit: u64) {
-        self.largest = self.largest.max(Some(limit));
-    }
-}
-
 /// What bounds the tokens of the answer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OutputFacts {
@@ -90,8 +53,9 @@ pub(super) struct OutputFacts {
     max_completion_tokens: Limit,
     max_output_tokens: Limit,
     other: Limit,
-    /// Tokens of thoughts that may come in addition to those of the answer.
-    thinking: Limit,
+    /// Gemini's `thinkingBudget`.
+    gemini_thinking: Limit,
+    thinking: ThinkingFacts,
     choices: Limit,
     /// Whether the operation has no limits on the answer, so that none is kept to.
     ignores_limits: bool,
@@ -124,7 +88,7 @@ impl OutputFacts {
                 self.note_choices(value);
             }
             _ if is_other_limit(key) => self.other.note(value),
-            _ => {}
+            _ => self.thinking.read_field(key, value),
         }
     }
 
@@ -133,6 +97,16 @@ impl OutputFacts {
         match key {
             b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => {
                 self.other.note(value);
+            }
+            _ => self.read_field(key, value),
+        }
+    }
+
+    /// A field of an object about thoughts, its key folded.
+    pub(super) fn read_thinking_field(&mut self, key: &[u8], value: Token<'_>) {
+        match key {
+            b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => {
+                self.thinking.note_budget(value);
             }
             _ => self.read_field(key, value),
         }
@@ -151,8 +125,8 @@ impl OutputFacts {
     /// Gemini's `thinkingBudget`; a negative one leaves it to the model. It comes on top of the limit.
     /// As far as has been measured, `maxOutputTokens` bounds thoughts and answer together
     /// (googleapis/python-genai, issues 811 and 2062), but Google does not say so ("Gemini thinking").
-    pub(super) fn note_thinking(&mut self, value: Token<'_>) {
-        self.thinking.note(value);
+    pub(super) fn note_gemini_thinking(&mut self, value: Token<'_>) {
+        self.gemini_thinking.note(value);
     }
 
     /// A kind of output that was asked for. Images have a price of their own, which is not known.
@@ -194,7 +168,8 @@ impl OutputFacts {
             ("max_completion_tokens", self.max_completion_tokens),
             ("max_output_tokens", self.max_output_tokens),
         ];
-        let (mut largest, mut has_limit) = (self.other.largest, false);
+        let within = self.thinking.within_answer(target.format);
+        let (mut largest, mut has_limit) = (self.other.largest.max(within), false);
         let mut is_unreadable = self.other.is_unreadable;
         for (name, limit) in own {
             let is_heeded = match target.format {
@@ -211,12 +186,15 @@ impl OutputFacts {
         }
         let (one, hard) = match (largest, target.model.max_output_tokens) {
             (Some(largest), _) if has_limit && !is_unreadable => {
-                (largest.saturating_add(self.thinking.largest.unwrap_or(0)), true)
+                (largest.saturating_add(self.gemini_thinking.largest.unwrap_or(0)), true)
             }
             // A limit that should be ignored may still be heeded by the upstream.
             (largest, Some(max)) => (max.max(largest.unwrap_or(0)), true),
             (largest, None) => (target.assumed.output_tokens.max(largest.unwrap_or(0)), false),
         };
+        let most = target.model.max_output_tokens.unwrap_or(target.assumed.output_tokens);
+        let (thoughts, is_bounded) = self.thinking.beside_answer(target.format, most);
+        let (one, hard) = (one.saturating_add(thoughts), hard && is_bounded);
         let unread = if self.choices.is_unreadable { MAX_CHOICES } else { 1 };
         let choices = self.choices.largest.unwrap_or(1).max(unread);
         let tokens = one.saturating_add(self.prediction_bytes).saturating_mul(choices);

@@ -12,6 +12,7 @@ mod embeddings;
 mod gemini;
 mod messages;
 mod searches;
+mod thinking;
 
 const ASSUMED: AssumedLimits = AssumedLimits { context_tokens: 128_000, output_tokens: 32_768 };
 const MODEL: ModelLimits =

@@ -96,6 +96,7 @@ cfg_if! {
         mod oauth;
         mod oauth_settings;
         mod observability;
+        mod odd_answers;
         mod organization_secrets;
         mod own_responses;
         mod pagination;

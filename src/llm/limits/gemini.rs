@@ -238,6 +238,7 @@ impl GeminiFacts {
     ) -> Result<(), SyntaxError> {
         self.for_each(first, tokens, |own, key, value, tokens| match key {
             b"inlinedata" => own.read_data(input, value, tokens),
+            b"filedata" if !value.is_null() => own.read_file(input, value, tokens),
             b"functionresponse" => {
                 own.for_each(value, tokens, |own, key, value, tokens| match key {
                     b"parts" => own.read_parts(input, value, tokens),
@@ -273,6 +274,29 @@ impl GeminiFacts {
         match length {
             Some(length) => input.note_data(media_type.as_deref().unwrap_or_default(), length),
             None => input.note(InputKind::Stored),
+        }
+        Ok(())
+    }
+
+    /// A file that the body names, at Google's or anywhere else. The bound for images holds for those of every
+    /// size.
+    fn read_file<'a>(
+        &mut self,
+        input: &mut InputFacts,
+        first: Token<'a>,
+        tokens: &mut Tokenizer<'a>,
+    ) -> Result<(), SyntaxError> {
+        let (mut has_type, mut is_image) = (false, true);
+        self.for_each(first, tokens, |_, key, value, tokens| {
+            if key == b"mimetype" {
+                has_type = true;
+                is_image &= is_image_type(value);
+            }
+            tokens.skip(value)
+        })?;
+        match has_type && is_image {
+            true => input.note_data("image/", 0),
+            false => input.note(InputKind::Stored),
         }
         Ok(())
     }
@@ -333,6 +357,13 @@ impl GeminiFacts {
             self.models.push(model.to_owned());
         }
     }
+}
+
+fn is_image_type(value: Token<'_>) -> bool {
+    const IMAGE: &str = "image/";
+    let Token::String(media_type) = value else { return false };
+    let media_type = media_type.text().unwrap_or_default();
+    media_type.get(..IMAGE.len()).is_some_and(|start| start.eq_ignore_ascii_case(IMAGE))
 }
 
 fn without_prefix(model: &str) -> &str {

@@ -82,16 +82,27 @@ fn what_is_not_text_is_bounded_by_the_window() {
         let data = "A".repeat(4_000);
         json!({"inlineData": {"data": data, "mimeType": media_type}})
     };
+    let file =
+        |media_type: &str, uri: &str| json!({"fileData": {"mimeType": media_type, "fileUri": uri}});
     for (body, unseen) in [
         (data("image/png"), 1_000),
         (data("audio/wav"), 94),
         (data("application/pdf"), 750),
         (json!({"functionResponse": {"name": "f", "parts": [data("image/png")]}}), 1_000),
+        (file("image/png", "https://example.com/a"), 1_000),
+        (file("IMAGE/jpeg", "gs://bucket/a.jpeg"), 1_000),
+        (file("image/webp", "https://generativelanguage.googleapis.com/v1beta/files/a"), 1_000),
+        (json!({"file_data": {"mime_type": "image/png", "file_uri": "https://a"}}), 1_000),
+        (json!({"functionResponse": {"name": "f", "parts": [file("image/png", "gs://a")]}}), 1_000),
         // No size is known of these.
         (data("video/mp4"), 200_000),
         (data(""), 200_000),
         (json!({"inlineData": {"mimeType": "image/png"}}), 200_000),
-        (json!({"fileData": {"mimeType": "image/png", "fileUri": "https://a"}}), 200_000),
+        (json!({"fileData": {"mimeType": "video/mp4", "fileUri": "https://a"}}), 200_000),
+        (json!({"fileData": {"mimeType": "application/pdf", "fileUri": "gs://a"}}), 200_000),
+        (json!({"fileData": {"fileUri": "https://a/b.png"}}), 200_000),
+        (json!({"fileData": {"mimeType": ["image/png"], "fileUri": "https://a"}}), 200_000),
+        (json!({"fileData": "image/png"}), 200_000),
         (json!({"somethingNew": {"text": "t"}}), 200_000),
     ] {
         let bound = part(&body);

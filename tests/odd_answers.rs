@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::conversion::{last_row, start};
+use crate::conversion::{SONNET, chat, claude, claude_events, last_row, messages, named, start};
 use crate::support::{
     case::{Case, cases},
     database::Database,
@@ -12,7 +12,10 @@ use crate::support::{
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
-    cases![a_stopped_stream_is_charged_the_bound_for_images_at_google,]
+    cases![
+        text_before_an_error_is_charged,
+        a_stopped_stream_is_charged_the_bound_for_images_at_google,
+    ]
 }
 
 const FLASH: &str = "/gemini/v1beta/models/gemini-2.5-flash";
@@ -26,6 +29,34 @@ fn gemini(method: &str, part: &Value) -> Request {
 fn part(text: &str) -> Value {
     json!({"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "index": 0}],
         "modelVersion": "gemini-2.5-flash"})
+}
+
+async fn text_before_an_error_is_charged(database: Database) {
+    let (app, team) = start(&database).await;
+    let text = "word ".repeat(500);
+    let mut claude: Vec<String> = claude_events(&[&text])[..3].iter().map(named).collect();
+    let overloaded = json!({"type": "overloaded_error", "message": "Overloaded"});
+    claude.push(named(&json!({"type": "error", "error": overloaded})));
+    let mut first = part("word ");
+    first["usageMetadata"] =
+        json!({"promptTokenCount": 100, "candidatesTokenCount": 1, "totalTokenCount": 101});
+    let error = json!({"error": {"code": 503, "message": "Overloaded", "status": "UNAVAILABLE"}});
+    let google = [data(first), data(part(&text)), data(error)];
+    let more = json!({"stream": true, "max_tokens": 2_000});
+    let cases = [
+        (messages(SONNET, more.clone()), Script::sse(claude.clone())),
+        (chat(SONNET, more), Script::sse(claude)),
+        (gemini("streamGenerateContent?alt=sse", &json!({"text": "."})), Script::sse(google)),
+    ];
+    for (number, (request, script)) in cases.into_iter().enumerate() {
+        team.upstream.push(script);
+        team.caller().send(request).await.expect(200);
+        let row = last_row(&app, number + 1).await;
+        assert_eq!((row.outcome.as_str(), row.usage_source.as_str()), ("failed", "estimated"));
+        // The input is the provider's, and so is what it counted of the output before the text.
+        assert_eq!(row.input_tokens, Some(100), "{row:?}");
+        assert!((490..520).contains(&row.output_tokens.unwrap_or(0)), "{row:?}");
+    }
 }
 
 async fn a_stopped_stream_is_charged_the_bound_for_images_at_google(database: Database) {

@@ -126,8 +126,10 @@ impl Watch {
         summary.usage = observed.usage.map(|report| report.tokens(most));
         let has_both_counts =
             summary.usage.is_some_and(|usage| usage.input.is_some() && usage.output.is_some());
+        // What was reported before an error is no count of the text after it.
+        let is_final = is_completed && observed.content != AnswerContent::Error;
         summary.text = match self {
-            _ if has_both_counts && is_completed => None,
+            _ if has_both_counts && is_final => None,
             Self::None | Self::Unreadable | Self::Undecided(_) => None,
             Self::Plain(answer) => Some(answer.take_text()),
             Self::Stream(answer) => Some(answer.take_text()),

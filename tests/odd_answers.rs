@@ -2,23 +2,34 @@
 
 use serde_json::{Value, json};
 
-use crate::conversion::{SONNET, chat, claude, claude_events, last_row, messages, named, start};
+use crate::conversion::{
+    SONNET, chat, claude, claude_events, last_row, messages, named, responses, start,
+};
 use crate::support::{
+    app::TestApp,
     case::{Case, cases},
     database::Database,
+    fixture::{Fixture, question},
     http::Request,
+    ledger_rows,
+    openai::{self, PARTS, Usage},
     script::{Script, data},
+    streams,
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         text_before_an_error_is_charged,
+        json_under_the_type_of_event_streams_is_read,
+        json_under_the_type_of_event_streams_is_read_in_every_format,
+        an_array_stream_may_begin_with_a_byte_order_mark,
         a_stopped_stream_is_charged_the_bound_for_images_at_google,
     ]
 }
 
 const FLASH: &str = "/gemini/v1beta/models/gemini-2.5-flash";
+const EVENTS: [(&str, &str); 1] = [("content-type", "text/event-stream")];
 
 fn gemini(method: &str, part: &Value) -> Request {
     let body = json!({"contents": [{"role": "user", "parts": [{"text": "Hi"}, part]}],
@@ -56,6 +67,96 @@ async fn text_before_an_error_is_charged(database: Database) {
         // The input is the provider's, and so is what it counted of the output before the text.
         assert_eq!(row.input_tokens, Some(100), "{row:?}");
         assert!((490..520).contains(&row.output_tokens.unwrap_or(0)), "{row:?}");
+    }
+}
+
+async fn json_under_the_type_of_event_streams_is_read(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let body = openai::chat_object(&PARTS.concat(), Usage::USUAL).to_string();
+    let mut count = 0;
+    for stream in [true, false] {
+        for script in [
+            Script::new().sized(200, &EVENTS, body.clone()),
+            Script::new().chunked_head(200, &EVENTS).chunk("\n").chunk(body.clone()).end(),
+            Script::new()
+                .chunked_head(200, &EVENTS)
+                .chunks([body[..9].to_owned(), body[9..].to_owned()])
+                .end(),
+        ] {
+            team.upstream.push(script);
+            let asked = Request::post_json(&Fixture::route("chat/completions"), &question(stream));
+            let answer = team.caller().send(asked).await.expect(200);
+            assert_eq!(answer.text().trim_start(), body);
+            count += 1;
+            let rows = ledger_rows::rows_at_least(app.database(), count).await;
+            let row = &rows[count - 1];
+            let settled = (row.outcome.as_str(), row.usage_source.as_str(), row.output_tokens);
+            assert_eq!(settled, ("completed", "provider", Some(7)), "{row:?}");
+        }
+    }
+}
+
+async fn json_under_the_type_of_event_streams_is_read_in_every_format(database: Database) {
+    let (app, team) = start(&database).await;
+    let under = |body: &Value| Script::new().sized(200, &EVENTS, body.to_string());
+    let mut google = part("Morning.");
+    google["candidates"][0]["finishReason"] = "STOP".into();
+    google["usageMetadata"] =
+        json!({"promptTokenCount": 100, "candidatesTokenCount": 10, "totalTokenCount": 110});
+    let mut response = openai::response_object("completed", Some("Morning."), Some(Usage::USUAL));
+    response["usage"] = json!({"input_tokens": 100, "output_tokens": 10, "total_tokens": 110});
+    let claude = claude("Morning.");
+    let stream = json!({"stream": true});
+    let plain = json!({"stream": false});
+    let of_gemini = |method| gemini(method, &json!({"text": "."}));
+    let cases = [
+        (messages(SONNET, stream.clone()), &claude),
+        (messages(SONNET, plain.clone()), &claude),
+        (responses("openai/gpt-5", stream.clone()), &response),
+        (responses("openai/gpt-5", plain.clone()), &response),
+        (of_gemini("streamGenerateContent?alt=sse"), &google),
+        (of_gemini("generateContent"), &google),
+        // Converted.
+        (chat(SONNET, plain), &claude),
+        (chat(SONNET, stream), &claude),
+    ];
+    for (number, (request, body)) in cases.into_iter().enumerate() {
+        team.upstream.push(under(body));
+        let answer = team.caller().send(request).await.expect(200).text();
+        match number {
+            7 => assert_eq!(streams::chat_text(&answer), "Morning."),
+            _ => assert!(answer.contains("Morning."), "{answer}"),
+        }
+        let row = last_row(&app, number + 1).await;
+        let settled = (row.outcome.as_str(), row.usage_source.as_str());
+        assert_eq!(settled, ("completed", "provider"), "{number} {row:?}");
+        assert_eq!(
+            (row.input_tokens, row.output_tokens),
+            (Some(100), Some(10)),
+            "{number} {row:?}"
+        );
+    }
+}
+
+async fn an_array_stream_may_begin_with_a_byte_order_mark(database: Database) {
+    let (app, team) = start(&database).await;
+    let mut last = part("Morning.");
+    last["candidates"][0]["finishReason"] = "STOP".into();
+    last["usageMetadata"] =
+        json!({"promptTokenCount": 100, "candidatesTokenCount": 10, "totalTokenCount": 110});
+    let body = format!("\u{feff}[{},\n{last}]", part("Good "));
+    for (number, pieces) in [vec![&body[..]], vec![&body[..3], &body[3..]]].into_iter().enumerate()
+    {
+        let pieces: Vec<String> = pieces.into_iter().map(str::to_owned).collect();
+        let head = [("content-type", "application/json")];
+        team.upstream.push(Script::new().chunked_head(200, &head).chunks(pieces).end());
+        let request = gemini("streamGenerateContent", &json!({"text": "."}));
+        let answer = team.caller().send(request).await.expect(200);
+        assert_eq!(answer.text(), body);
+        let row = last_row(&app, number + 1).await;
+        let settled = (row.outcome.as_str(), row.usage_source.as_str(), row.output_tokens);
+        assert_eq!(settled, ("completed", "provider", Some(10)), "{row:?}");
     }
 }
 

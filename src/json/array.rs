@@ -51,6 +51,8 @@ impl ArrayElements {
             let byte = chunk.get(*at)?;
             self.position = match (self.position, byte) {
                 (position, b' ' | b'\t' | b'\n' | b'\r') => position,
+                // A byte order mark.
+                (Position::Start, 0xEF | 0xBB | 0xBF) => Position::Start,
                 (Position::Start, b'[') => Position::First,
                 (Position::First | Position::AfterComma, b'{') => Position::Element,
                 (Position::AfterElement, b',') => Position::AfterComma,

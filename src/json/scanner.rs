@@ -201,6 +201,8 @@ impl TopLevelScanner {
         };
         match (self.position, byte) {
             (_, b' ' | b'\t' | b'\n' | b'\r') => {}
+            // A byte order mark.
+            (Position::Start, 0xEF | 0xBB | 0xBF) => {}
             (Position::Start, b'{') => self.position = Position::Key,
             (Position::Key, b'"') => {
                 self.in_text = true;

@@ -13,7 +13,7 @@ mod stream_contents;
 
 pub use binary::BinaryEvents;
 pub use plain::PlainAnswer;
-pub use stream::{StreamEnd, StreamForm, StreamRest, StreamedAnswer};
+pub use stream::{StreamEnd, StreamForm, StreamRest, StreamedAnswer, first_byte};
 
 use crate::domain::pricing::ToolCalls;
 use crate::llm::usage::ReportedUsage;

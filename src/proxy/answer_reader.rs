@@ -8,6 +8,7 @@ use crate::accounting::request::AccountedRequest;
 use crate::domain::pricing::ToolCalls;
 use crate::llm::answer::{
     AnswerContent, BinaryEvents, ObservedAnswer, PlainAnswer, StreamForm, StreamedAnswer,
+    first_byte,
 };
 use crate::llm::format::Format;
 use crate::llm::invoke::usage_in_headers;
@@ -78,13 +79,24 @@ impl Watch {
         }
     }
 
-    /// Reads a chunk that does not pass on.
-    pub fn push(&mut self, chunk: Bytes) {
-        if let Self::Undecided(reader) = self
-            && let Some(decided) = reader.decide(&chunk)
-        {
+    /// Looks at the next chunk, before it is read, where it may tell what the answer is: the head does not,
+    /// or it says that this is a stream of events, which no event begins like JSON.
+    pub fn decide(&mut self, chunk: &[u8]) {
+        let decided = match self {
+            Self::Undecided(reader) => reader.decide(chunk),
+            Self::Stream(answer) if answer.is_blank() && answer.form() == StreamForm::Events => {
+                first_byte(chunk).and_then(|first| json(first, answer.format()))
+            }
+            _ => None,
+        };
+        if let Some(decided) = decided {
             *self = decided;
         }
+    }
+
+    /// Reads a chunk that does not pass on.
+    pub fn push(&mut self, chunk: Bytes) {
+        self.decide(&chunk);
         match self {
             Self::Plain(plain) => plain.push(&chunk),
             Self::Stream(stream) => drop(stream.push(chunk)),
@@ -171,18 +183,27 @@ impl AnswerReader {
 
     /// Tells a stream of events, which begins with the name of a field or a comment, from JSON, by the
     /// first byte that is not blank.
-    pub fn decide(self, chunk: &[u8]) -> Option<Watch> {
-        let first = chunk.iter().find(|byte| !byte.is_ascii_whitespace())?;
+    fn decide(self, chunk: &[u8]) -> Option<Watch> {
+        let first = first_byte(chunk)?;
         Some(match first {
-            b'd' | b'e' | b'i' | b'r' | b':' | 0xEF => self.stream(),
-            b'[' if self.format.has_array_streams() => {
-                Watch::Stream(Box::new(StreamedAnswer::of_array(self.format)))
-            }
-            _ => Watch::Plain(PlainAnswer::new(self.format)),
+            b'd' | b'e' | b'i' | b'r' | b':' => self.stream(),
+            _ => json(first, self.format)
+                .unwrap_or_else(|| Watch::Plain(PlainAnswer::new(self.format))),
         })
     }
 
     fn stream(self) -> Watch {
         Watch::Stream(Box::new(StreamedAnswer::new(self.format, self.withhold_usage)))
+    }
+}
+
+/// How JSON that begins with this byte is read, if it is JSON.
+fn json(first: u8, format: Format) -> Option<Watch> {
+    match first {
+        b'[' if format.has_array_streams() => {
+            Some(Watch::Stream(Box::new(StreamedAnswer::of_array(format))))
+        }
+        b'{' => Some(Watch::Plain(PlainAnswer::new(format))),
+        _ => None,
     }
 }

@@ -102,14 +102,11 @@ impl RelayBody {
 
     /// Takes a chunk from the upstream and gives what the caller gets of it now.
     fn pass(&mut self, chunk: Bytes) -> Option<Bytes> {
-        if let Watch::Undecided(reader) = &self.watch
-            && let Some(watch) = reader.decide(&chunk)
-        {
-            self.watch = watch;
-            if matches!(self.watch, Watch::Stream(_)) {
-                self.left = None;
-                self.context.stream_begins();
-            }
+        let was_undecided = matches!(self.watch, Watch::Undecided(_));
+        self.watch.decide(&chunk);
+        if was_undecided && matches!(self.watch, Watch::Stream(_)) {
+            self.left = None;
+            self.context.stream_begins();
         }
         let (passed, is_last) = match &mut self.watch {
             Watch::None => (Some(chunk), false),

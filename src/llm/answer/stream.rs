@@ -49,6 +49,8 @@ pub struct StreamedAnswer {
     /// The current event, while it may have to be withheld or has become too long to be kept.
     partial: Option<Box<PartialEvent>>,
     contents: StreamContents,
+    /// Nothing has passed, apart from blanks.
+    is_blank: bool,
 }
 
 /// How the events of a stream are framed.
@@ -92,6 +94,7 @@ impl StreamedAnswer {
             held: withhold.then(HeldEvent::default),
             partial: None,
             contents: StreamContents::new(format),
+            is_blank: true,
         }
     }
 
@@ -115,10 +118,21 @@ impl StreamedAnswer {
         }
     }
 
+    /// Its format.
+    pub fn format(&self) -> Format {
+        self.contents.format
+    }
+
+    /// Whether nothing has passed, apart from blanks.
+    pub fn is_blank(&self) -> bool {
+        self.is_blank
+    }
+
     /// Takes the upstream's next chunk and gives what goes to the caller now, if anything does. The chunk
     /// has been read completely when this returns, so before the caller gets any of it.
     pub fn push(&mut self, chunk: Bytes) -> Option<Bytes> {
-        let Self { reader, framing, held, partial, contents } = self;
+        let Self { reader, framing, held, partial, contents, is_blank } = self;
+        *is_blank = *is_blank && first_byte(&chunk).is_none();
         match framing {
             Framing::Events => {}
             Framing::Array(array) => {
@@ -292,6 +306,12 @@ impl StreamedAnswer {
     pub fn observed(&self) -> &ObservedAnswer {
         &self.contents.observed
     }
+}
+
+/// The first byte that is neither blank nor of a byte order mark.
+pub fn first_byte(chunk: &[u8]) -> Option<u8> {
+    let is_passed = |byte: u8| byte.is_ascii_whitespace() || matches!(byte, 0xEF | 0xBB | 0xBF);
+    chunk.iter().copied().find(|byte| !is_passed(*byte))
 }
 
 impl HeldEvent {

@@ -8,19 +8,23 @@ use crate::conversion::{
 use crate::support::{
     app::TestApp,
     case::{Case, cases},
+    chain::{Chain, good, served_by},
     database::Database,
     fixture::{Fixture, question},
     http::Request,
     ledger_rows,
     openai::{self, PARTS, Usage},
     script::{Script, data},
-    streams,
+    sql, streams,
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         text_before_an_error_is_charged,
+        an_answer_without_content_costs_nothing,
+        a_chain_goes_on_after_an_answer_without_content,
+        a_blocked_prompt_has_no_output,
         json_under_the_type_of_event_streams_is_read,
         json_under_the_type_of_event_streams_is_read_in_every_format,
         an_array_stream_may_begin_with_a_byte_order_mark,
@@ -68,6 +72,100 @@ async fn text_before_an_error_is_charged(database: Database) {
         assert_eq!(row.input_tokens, Some(100), "{row:?}");
         assert!((490..520).contains(&row.output_tokens.unwrap_or(0)), "{row:?}");
     }
+}
+
+/// Answers without anything of the model's, by their path.
+fn empty_answers() -> Vec<(&'static str, Value)> {
+    let choices = |choices: Value| ("chat/completions", json!({"id": "c", "choices": choices}));
+    let said = |content: Value| {
+        let message = json!({"role": "assistant", "content": content});
+        choices(json!([{"index": 0, "message": message, "finish_reason": "stop"}]))
+    };
+    let text = json!({"type": "output_text", "text": "", "annotations": []});
+    let message = json!({"type": "message", "id": "msg_1", "role": "assistant", "content": [text]});
+    vec![
+        said(json!("")),
+        said(Value::Null),
+        said(json!([])),
+        choices(json!([{}])),
+        choices(json!([null])),
+        (
+            "responses",
+            json!({"object": "response", "status": "completed", "output": [message],
+            "tools": [{"type": "function", "name": "f"}], "usage": null}),
+        ),
+    ]
+}
+
+/// Chat completions that report an error where others have their choices.
+fn inner_errors() -> Vec<Value> {
+    let message = json!({"role": "assistant", "content": ""});
+    let error = json!({"code": 502, "message": "Overloaded"});
+    vec![
+        json!({"choices": [{"index": 0, "error": error, "message": message, "finish_reason": "error"}]}),
+        json!({"choices": [{"index": 0, "message": message, "finish_reason": "error"}]}),
+        json!({"object": "error", "message": "Overloaded", "code": 502}),
+    ]
+}
+
+async fn an_answer_without_content_costs_nothing(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let path = team.path(&format!("model-configurations/{}", team.configuration_id));
+    let price = json!({"price": {"input": 1, "output": 10}});
+    app.admin().patch(&path, &price).await.expect(200);
+    let errors = inner_errors().into_iter().map(|body| ("chat/completions", body));
+    let mut count = 0;
+    for (path, body) in empty_answers().into_iter().chain(errors) {
+        team.upstream.push(Script::json(200, &body));
+        let asked = match path {
+            "responses" => json!({"input": "Hi"}),
+            _ => question(false),
+        };
+        let answer = team.caller().post_json(&Fixture::route(path), &asked).await.expect(200);
+        assert_eq!(answer.json(), body);
+        count += 1;
+        let rows = ledger_rows::rows_at_least(app.database(), count).await;
+        let row = &rows[count - 1];
+        let settled = (row.outcome.as_str(), row.usage_source.as_str(), row.cost);
+        assert_eq!(settled, ("failed", "none", Some(0)), "{body}");
+    }
+    let codes = "SELECT DISTINCT code AS value FROM ledger ORDER BY code";
+    let codes = sql::texts(app.database(), codes).await;
+    assert_eq!(codes, ["upstream_no_answer", "upstream_reported_error"]);
+    // What has been used is told by the provider.
+    let mut used = inner_errors().swap_remove(0);
+    used["usage"] = json!({"prompt_tokens": 7, "completion_tokens": 0, "total_tokens": 7});
+    team.upstream.push(Script::json(200, &used));
+    team.caller().send(Fixture::chat()).await.expect(200);
+    let rows = ledger_rows::rows_at_least(app.database(), count + 1).await;
+    let row = &rows[count];
+    let settled = (row.outcome.as_str(), row.usage_source.as_str(), row.cost);
+    assert_eq!(settled, ("failed", "provider", Some(7_000)), "{row:?}");
+}
+
+async fn a_chain_goes_on_after_an_answer_without_content(database: Database) {
+    let chain = Chain::start(&database).await;
+    chain.usual(json!({})).await;
+    let empty = empty_answers().swap_remove(0).1;
+    let error = inner_errors().swap_remove(0);
+    chain.team.upstream.push(Script::json(200, &empty));
+    chain.others[0].push(Script::json(200, &error));
+    chain.others[1].push(good());
+    served_by(&chain.ask().await.expect(200), "custom/third", "3");
+    for row in &chain.rows(3).await[..2] {
+        assert_eq!((row.outcome.as_str(), row.cost), ("failed", Some(0)), "{row:?}");
+    }
+}
+
+async fn a_blocked_prompt_has_no_output(database: Database) {
+    let (app, team) = start(&database).await;
+    let blocked = json!({"promptFeedback": {"blockReason": "SAFETY"},
+        "usageMetadata": {"promptTokenCount": 25}});
+    team.upstream.push(Script::json(200, &blocked));
+    team.caller().send(gemini("generateContent", &json!({"text": "."}))).await.expect(200);
+    let row = last_row(&app, 1).await;
+    assert_eq!((row.input_tokens, row.output_tokens), (Some(25), Some(0)), "{row:?}");
 }
 
 async fn json_under_the_type_of_event_streams_is_read(database: Database) {

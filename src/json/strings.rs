@@ -13,6 +13,13 @@ pub(crate) struct StringValue<'a> {
     pub(crate) key: &'a [u8],
     /// The bytes between the quotes, escapes included.
     pub(crate) raw: &'a [u8],
+    /// Whether it is inside of a tool's arguments: there the keys are values, too.
+    pub(crate) is_argument: bool,
+}
+
+/// Whether the object under this key has the arguments of a call.
+fn has_arguments(key: &[u8]) -> bool {
+    matches!(key, b"args" | b"arguments" | b"input")
 }
 
 /// Iterates over the string values of one JSON value.
@@ -23,12 +30,14 @@ pub(crate) struct StringValues<'a> {
     depth: u32,
     /// Strings are skipped until the next key at this depth or above.
     skipped_at: Option<u32>,
+    /// Strings are arguments until the next key at this depth or above.
+    arguments_at: Option<u32>,
 }
 
 impl<'a> StringValues<'a> {
     /// The strings of the value that begins with the first bracket in `json`.
     pub(crate) fn new(json: &'a [u8]) -> Self {
-        Self { rest: json, key: b"", depth: 0, skipped_at: None }
+        Self { rest: json, key: b"", depth: 0, skipped_at: None, arguments_at: None }
     }
 
     /// The text after what was read.
@@ -60,8 +69,16 @@ impl<'a> Iterator for StringValues<'a> {
                         if self.skipped_at.is_none_or(|depth| self.depth <= depth) {
                             self.skipped_at = is_skipped(raw).then_some(self.depth);
                         }
+                        if self.arguments_at.is_none_or(|depth| self.depth <= depth) {
+                            let is_object = after.trim_ascii_start().starts_with(b"{");
+                            let begins = is_object && has_arguments(raw);
+                            self.arguments_at = begins.then_some(self.depth);
+                        } else if self.skipped_at.is_none() {
+                            return Some(StringValue { key: raw, raw, is_argument: true });
+                        }
                     } else if self.skipped_at.is_none() {
-                        return Some(StringValue { key: self.key, raw });
+                        let is_argument = self.arguments_at.is_some();
+                        return Some(StringValue { key: self.key, raw, is_argument });
                     }
                 }
                 _ => {}

@@ -8,6 +8,7 @@ pub(super) mod event;
 mod kept_event;
 mod partial_event;
 mod plain;
+mod plain_contents;
 mod stream;
 mod stream_contents;
 

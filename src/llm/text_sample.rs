@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::prompt_text::{PromptText, count_input_tokens};
 use crate::json::escapes::{NotText, unescape};
-use crate::json::strings::StringValues;
+use crate::json::strings::{StringValue, StringValues};
 
 /// The most that is kept of a text, in bytes.
 pub const MAX_SAMPLE_BYTES: usize = 32 * 1024;
@@ -115,7 +115,7 @@ impl TextSample {
             }
             Form::Request => PromptText::new(&self.kept).try_for_each(&mut add)?,
             Form::Answer => StringValues::new(&self.kept)
-                .filter(|value| is_generated(value.key))
+                .filter(|value| is_written(*value))
                 .try_for_each(|value| add(value.raw))?,
         }
         if text.is_empty() {
@@ -156,6 +156,11 @@ pub(crate) fn is_generated(key: &[u8]) -> bool {
             | b"thinking"
             | b"transcript"
     )
+}
+
+/// Whether a string of an answer is the model's.
+fn is_written(value: StringValue<'_>) -> bool {
+    value.is_argument || is_generated(value.key)
 }
 
 /// Appends as much as fits into [`MAX_SAMPLE_BYTES`]. The buffer doubles, but not beyond that bound, as
@@ -271,9 +276,19 @@ impl BodyBeginning {
         self.length == 0
     }
 
+    /// Whether all that was taken is kept.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.length == self.kept.len() as u64
+    }
+
+    /// What is kept.
+    pub(crate) fn kept(&self) -> &[u8] {
+        &self.kept
+    }
+
     /// Whether what is kept holds text that the model wrote.
     pub(crate) fn has_generated_text(&self) -> bool {
-        StringValues::new(&self.kept).any(|value| is_generated(value.key) && !value.raw.is_empty())
+        StringValues::new(&self.kept).any(|value| is_written(value) && !value.raw.is_empty())
     }
 
     /// Forgets everything, and frees its memory.
@@ -366,6 +381,16 @@ mod tests {
                 r#"{"object":"response","instructions":"long","output":[{"type":"message",
                   "content":[{"type":"output_text","text":"hel"#,
                 "hel",
+            ),
+            (
+                r#"{"content":[{"type":"tool_use","id":"i","name":"f","input":{"city":"Paris",
+                  "days":["Monday"]}},{"type":"text","text":"b"}],"stop_reason":"tool_use"}"#,
+                "f\ncity\nParis\ndays\nMonday\nb",
+            ),
+            (
+                r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{"a":"b"}}}],
+                  "role":"model"}}]}"#,
+                "f\na\nb",
             ),
             ("<html>a</html>", "<html>a</html>"),
         ] {

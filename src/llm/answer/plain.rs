@@ -1,6 +1,7 @@
 //! Plain answers: one JSON object.
 
 use super::event::is_error;
+use super::plain_contents::PlainContents;
 use super::{AnswerContent, ObservedAnswer};
 use crate::domain::pricing::ToolCalls;
 use crate::json::scanner::{Keep, Member, TopLevelScanner};
@@ -73,7 +74,7 @@ impl PlainAnswer {
         {
             self.usage = Some(self.format.parse_usage(raw));
         }
-        if self.reports_output() {
+        if !self.is_silent() {
             self.beginning.clear();
         } else if self.format.writes_text() {
             self.beginning.take(chunk);
@@ -83,10 +84,13 @@ impl PlainAnswer {
     /// The text to estimate the output from; empty when the output has been reported, or when there is
     /// none. Handed over: later calls give nothing.
     pub fn take_text(&mut self) -> TextSample {
+        // What is not read, or not kept, is counted by its length.
+        let is_unread = self.format == Format::Invoke || !self.beginning.is_whole();
         let has_text = match self.content() {
-            AnswerContent::Error => self.beginning.has_generated_text(),
             AnswerContent::Nothing => false,
-            AnswerContent::Pending | AnswerContent::Answer => true,
+            AnswerContent::Pending => true,
+            AnswerContent::Error => self.beginning.has_generated_text(),
+            AnswerContent::Answer => is_unread || self.beginning.has_generated_text(),
         };
         if self.reports_output() || !has_text {
             TextSample::default()
@@ -117,6 +121,21 @@ impl PlainAnswer {
         self.usage().is_some_and(|usage| usage.counts.output.is_some())
     }
 
+    /// Whether no output was reported, or none was used.
+    fn is_silent(&self) -> bool {
+        self.usage().is_none_or(|usage| usage.counts.output.is_none_or(|output| output == 0))
+    }
+
+    /// What the answer has inside, if all of it is there and can be read.
+    fn contents(&self) -> Option<PlainContents> {
+        let is_readable = self.format.writes_text()
+            && self.format != Format::Invoke
+            && self.beginning.is_whole()
+            && self.is_silent();
+        let read = || PlainContents::read(self.beginning.kept(), self.format.member_names()).ok();
+        is_readable.then(read).flatten()
+    }
+
     fn content(&self) -> AnswerContent {
         let begins_with = |member: &Member, first| member.beginning().next() == Some(first);
         let is_filled = |member: &Member| {
@@ -126,11 +145,23 @@ impl PlainAnswer {
         if is_error(scanner.error.beginning()) {
             return AnswerContent::Error;
         }
+        let contents = self.contents();
+        // A response that has failed may have no error.
+        let has_failed = self.format == Format::Responses
+            && self.is_silent()
+            && scanner.status.value() == Some(r#""failed""#);
+        if has_failed || contents.is_some_and(|contents| contents.has_error) {
+            return AnswerContent::Error;
+        }
         if self.usage().is_some() {
             return AnswerContent::Answer;
         }
         if matches!(scanner.status.value(), Some(r#""queued""# | r#""in_progress""#)) {
             return AnswerContent::Pending;
+        }
+        if let Some(contents) = contents.filter(|contents| contents.has_container) {
+            let is_written = contents.is_written;
+            return if is_written { AnswerContent::Answer } else { AnswerContent::Nothing };
         }
         let is_vector = || !self.format.writes_text() && begins_with(&scanner.output, b'{');
         // In a format that is not read, anything is one.
@@ -178,9 +209,10 @@ mod tests {
         answer.push(br#"{"usage":{"completion_tokens":3},"choices":[]}"#);
         assert_eq!(answer.beginning.capacity(), 0, "never taken");
 
-        for useless in
-            [r#"{"usage":{},"choices":[1]}"#, r#"{"usage":{"prompt_tokens":3},"choices":[]}"#]
-        {
+        for useless in [
+            r#"{"usage":{},"choices":[{"text":"a"}]}"#,
+            r#"{"usage":{"prompt_tokens":3},"choices":[{"text":"a"}]}"#,
+        ] {
             let mut answer = PlainAnswer::new(Format::Chat);
             answer.push(useless.as_bytes());
             assert_eq!(answer.take_text().length(), useless.len() as u64);
@@ -228,11 +260,38 @@ mod tests {
             (format!(r#"{{"choices":{text},"error":{{"code":502}}}}"#), AnswerContent::Error, true),
             (format!(r#"{{"error":null,"choices":{text}}}"#), AnswerContent::Answer, true),
             (format!(r#"{{"error":{{}},"choices":{text}}}"#), AnswerContent::Answer, true),
-            (r#"{"choices":[{"message":{"content":""}}]}"#.to_owned(), AnswerContent::Answer, true),
+            (
+                r#"{"choices":[{"message":{"content":""}}]}"#.to_owned(),
+                AnswerContent::Nothing,
+                false,
+            ),
+            (
+                r#"{"choices":[{"message":{"content":null}}]}"#.to_owned(),
+                AnswerContent::Nothing,
+                false,
+            ),
+            (r#"{"choices":[{}]}"#.to_owned(), AnswerContent::Nothing, false),
+            (r#"{"choices":[null]}"#.to_owned(), AnswerContent::Nothing, false),
+            (
+                r#"{"choices":[{"error":{"code":502},"message":{"content":""}}]}"#.to_owned(),
+                AnswerContent::Error,
+                false,
+            ),
+            (
+                r#"{"choices":[{"error":{"code":502},"message":{"content":"hi"}}]}"#.to_owned(),
+                AnswerContent::Error,
+                true,
+            ),
+            (
+                r#"{"choices":[{"error":{"a":1}}],"usage":{"prompt_tokens":3,"completion_tokens":0}}"#
+                    .to_owned(),
+                AnswerContent::Error,
+                false,
+            ),
             (
                 r#"{"choices":[],"usage":{"prompt_tokens":3}}"#.to_owned(),
                 AnswerContent::Answer,
-                true,
+                false,
             ),
             (r#"{"message":{"content":"hi"}}"#.to_owned(), AnswerContent::Answer, true),
             (

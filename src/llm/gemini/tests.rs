@@ -213,7 +213,13 @@ fn plain_answers_are_read() {
         r#"{"promptFeedback":{"blockReason":"SAFETY"},"usageMetadata":{"trafficType":"X"}}"#;
     for (format, body, content, usage) in [
         (Format::Gemini, empty.as_str(), AnswerContent::Answer, Some((15, 2))),
-        (Format::Gemini, r#"{"candidates":[{}]}"#, AnswerContent::Answer, None),
+        (Format::Gemini, r#"{"candidates":[{}]}"#, AnswerContent::Nothing, None),
+        (
+            Format::Gemini,
+            r#"{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}"#,
+            AnswerContent::Answer,
+            None,
+        ),
         (Format::Gemini, r#"{"error":{"code":500}}"#, AnswerContent::Error, None),
         (Format::Gemini, blocked, AnswerContent::Nothing, None),
         (Format::GeminiEmbeddings, r#"{"embedding":{"values":[1]}}"#, AnswerContent::Answer, None),

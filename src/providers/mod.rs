@@ -152,6 +152,15 @@ mod tests {
     }
 
     #[test]
+    fn a_host_that_nobody_knows_has_every_field_of_any_provider() {
+        for quirks in QUIRKS {
+            for field in quirks.model_fields {
+                assert!(KNOWN_MODEL_FIELDS.contains(field), "{}: {field}", quirks.provider);
+            }
+        }
+    }
+
+    #[test]
     fn fields_that_choose_a_model_are_found_however_they_are_spelled() {
         for (body, field) in [
             (r#"{"models":["vendor/huge"],"route":"fallback"}"#, "models"),
@@ -161,6 +170,8 @@ mod tests {
             (r#"{"provider":{"order":["dear"]}}"#, "provider"),
             (r#"{"plugins":[{"id":"web"}]}"#, "plugins"),
             (r#"{"preset":"mine"}"#, "preset"),
+            (r#"{"agent_reference":{"name":"a"}}"#, "agent_reference"),
+            (r#"{"safety_model":"huge"}"#, "safety_model"),
             (r#"{"prompt":{"id":"pmpt_1"}}"#, "prompt"),
             (r#"{"extra_body":{"model":"huge"}}"#, "extra_body.model"),
             (r#"{"extra_body":{"a":[{"Fallb\u0061cks":["huge"]}]}}"#, "extra_body.fallbacks"),

@@ -29,6 +29,11 @@ pub const KNOWN_MODEL_FIELDS: &[&str] = &[
     "user_config",
     // Groq's compound systems
     "compound_custom",
+    // Azure's agents, which bring their own model
+    "agent",
+    "agent_reference",
+    // Together, a second model that is charged for
+    "safety_model",
 ];
 
 /// The fields of this kind inside others, as far as one needs to know them.

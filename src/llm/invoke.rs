@@ -10,7 +10,7 @@ use crate::json::scanner::MemberNames;
 use crate::json::strings::StringValues;
 use crate::llm::answer::event::{Event, EventContent, LongEvent, parse_object};
 use crate::llm::text_sample::TextSampler;
-use crate::llm::usage::{MAX_TOKENS, NO_KINDS, ReportedUsage, UsageNames};
+use crate::llm::usage::{NO_KINDS, ReportedUsage, UsageNames, count};
 
 /// What Bedrock adds to the last event of every stream.
 const METRICS: &str = "amazon-bedrock-invocationMetrics";
@@ -37,16 +37,13 @@ pub(super) const MEMBER_NAMES: MemberNames = MemberNames { usage: METRICS, ..Mem
 pub fn usage_in_headers<'h>(
     header: impl Fn(&'static str) -> Option<&'h str>,
 ) -> Option<ReportedUsage> {
-    let count = |name| {
-        let count: u64 = header(name)?.trim().parse().ok()?;
-        Some(count).filter(|count| *count <= MAX_TOKENS)
-    };
-    let input = count(INPUT)?;
+    let count_in = |name| count(header(name)?.trim().as_bytes());
+    let input = count_in(INPUT)?;
     let counts = TokenUsage {
         input: Some(input),
-        cached_input: count(CACHE_READ).filter(|count| *count > 0),
-        cache_write: count(CACHE_WRITE).filter(|count| *count > 0),
-        output: Some(count(OUTPUT).unwrap_or(0)),
+        cached_input: count_in(CACHE_READ).filter(|count| *count > 0),
+        cache_write: count_in(CACHE_WRITE).filter(|count| *count > 0),
+        output: Some(count_in(OUTPUT).unwrap_or(0)),
         ..TokenUsage::default()
     };
     Some(ReportedUsage { counts, total: None, input_excludes_cache: true, web_searches: 0 })
@@ -118,6 +115,7 @@ mod tests {
         };
         assert_eq!(usage(&all).unwrap().tokens(1_000), expected);
         assert_eq!(usage(&all[..1]).unwrap().counts.output, Some(0));
+        assert_eq!(usage(&[(INPUT, "27.5")]).unwrap().counts.input, Some(28));
         for none in [&all[1..], &[(INPUT, "-1")], &[(INPUT, "9999999999999999")], &[(INPUT, "")]] {
             assert_eq!(usage(none), None, "{none:?}");
         }

@@ -198,8 +198,8 @@ impl Counts {
     }
 }
 
-/// A count from its raw JSON.
-fn count(raw: &[u8]) -> Option<u64> {
+/// A count from its raw JSON. Fractions are rounded up.
+pub(super) fn count(raw: &[u8]) -> Option<u64> {
     let raw = std::str::from_utf8(raw).ok()?;
     let whole = raw.parse::<u64>().ok().filter(|count| *count <= MAX_TOKENS);
     whole.or_else(|| {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::domain::tokens::ByKind;
-use crate::llm::usage::{NO_KINDS, ReportedUsage, UsageNames};
+use crate::llm::usage::{NO_KINDS, ReportedUsage, UsageNames, count};
 
 pub(in crate::llm) const USAGE_NAMES: UsageNames = UsageNames {
     kinds: ByKind {
@@ -44,12 +44,14 @@ fn written_for_an_hour(raw: &str) -> Option<u64> {
     struct Detail<'a> {
         #[serde(borrow)]
         ttl: Cow<'a, str>,
-        input_tokens: u64,
+        #[serde(borrow)]
+        input_tokens: &'a RawValue,
     }
     let usage: Usage<'_> = serde_json::from_str(raw).ok()?;
     let details = usage.cache_details.into_iter();
     let details = details.filter_map(|raw| serde_json::from_str::<Detail<'_>>(raw.get()).ok());
-    let tokens = details.filter(|detail| detail.ttl == "1h").map(|detail| detail.input_tokens);
+    let details = details.filter(|detail| detail.ttl == "1h");
+    let tokens = details.filter_map(|detail| count(detail.input_tokens.get().as_bytes()));
     Some(tokens.fold(0, u64::saturating_add))
 }
 
@@ -72,6 +74,8 @@ mod tests {
             ..TokenUsage::default()
         };
         assert_eq!(parse_usage(raw).unwrap().tokens(1_000), expected);
+        let fractions = raw.replace(":30}", ":29.5}");
+        assert_eq!(parse_usage(&fractions).unwrap().tokens(1_000), expected);
         let plain = r#"{"inputTokens":12,"outputTokens":693,"totalTokens":705}"#;
         let expected = TokenUsage { input: Some(12), output: Some(693), ..TokenUsage::default() };
         assert_eq!(parse_usage(plain).unwrap().tokens(1_000), expected);

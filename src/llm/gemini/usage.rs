@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::domain::tokens::ByKind;
-use crate::llm::usage::{NO_KINDS, ReportedUsage, UsageNames};
+use crate::llm::usage::{NO_KINDS, ReportedUsage, UsageNames, count};
 
 pub(in crate::llm) const USAGE_NAMES: UsageNames = UsageNames {
     kinds: ByKind {
@@ -89,12 +89,15 @@ fn audio_tokens(details: &RawValue) -> Option<u64> {
     struct Detail<'a> {
         #[serde(borrow)]
         modality: Cow<'a, str>,
-        #[serde(default)]
-        token_count: u64,
+        #[serde(borrow, default)]
+        token_count: Option<&'a RawValue>,
     }
     let details: Vec<Detail<'_>> = serde_json::from_str(details.get()).ok()?;
     let audio = details.iter().filter(|detail| detail.modality == "AUDIO");
-    audio.map(|detail| Some(detail.token_count)).fold(None, sum)
+    let tokens = |detail: &Detail<'_>| {
+        detail.token_count.and_then(|raw| count(raw.get().as_bytes())).unwrap_or(0)
+    };
+    audio.map(|detail| Some(tokens(detail))).fold(None, sum)
 }
 
 fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
@@ -180,6 +183,10 @@ mod tests {
             ..TokenUsage::default()
         };
         assert_eq!(usage, expected);
+        let fraction = tokens(
+            r#"{"promptTokenCount":9,"promptTokensDetails":[{"modality":"AUDIO","tokenCount":4.5}]}"#,
+        );
+        assert_eq!(fraction.audio_input, Some(5));
         let odd = r#"{"promptTokenCount":1,"promptTokensDetails":{"modality":"AUDIO"}}"#;
         assert_eq!(tokens(odd).audio_input, None);
     }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::domain::tokens::{ByKind, TokenUsage};
-use crate::llm::usage::{NO_KINDS, ReportedUsage, UsageNames};
+use crate::llm::usage::{NO_KINDS, ReportedUsage, UsageNames, count};
 
 pub(in crate::llm) const USAGE_NAMES: UsageNames = UsageNames {
     kinds: ByKind {
@@ -38,14 +38,17 @@ pub(in crate::llm) fn parse_usage(raw: &str) -> Option<ReportedUsage> {
 /// The searches of the web, each of which is billed (Anthropic, "Web search tool").
 fn web_searches(raw: &str) -> Option<u64> {
     #[derive(Deserialize)]
-    struct Usage {
-        server_tool_use: Option<ServerToolUse>,
+    struct Usage<'a> {
+        #[serde(borrow)]
+        server_tool_use: Option<ServerToolUse<'a>>,
     }
     #[derive(Deserialize)]
-    struct ServerToolUse {
-        web_search_requests: Option<u64>,
+    struct ServerToolUse<'a> {
+        #[serde(borrow)]
+        web_search_requests: Option<&'a RawValue>,
     }
-    serde_json::from_str::<Usage>(raw).ok()?.server_tool_use?.web_search_requests
+    let tools = serde_json::from_str::<Usage<'_>>(raw).ok()?.server_tool_use?;
+    count(tools.web_search_requests?.get().as_bytes())
 }
 
 /// Adds the iterations that summed up a long conversation, which are billed and in no total
@@ -133,6 +136,9 @@ mod tests {
         };
         let two = r#","server_tool_use":{"web_search_requests":2,"web_fetch_requests":0}"#;
         assert_eq!(searches(two), 2);
+        assert_eq!(searches(&two.replace(":2,", ":2.0,")), 2);
+        assert_eq!(searches(&two.replace(":2,", ":1.5,")), 2);
+        assert_eq!(searches(&two.replace(":2,", ":-1,")), 0);
         assert_eq!(searches(r#","server_tool_use":null"#), 0);
         assert_eq!(searches(""), 0);
         let start = parse_usage(r#"{"input_tokens":1,"output_tokens":1}"#).unwrap();

@@ -26,6 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
         usage_of_a_responses_answer_is_read,
         only_the_usage_event_is_withheld,
         a_usage_event_in_pieces_is_withheld,
+        a_usage_event_that_names_no_choices_is_withheld,
         a_stream_with_a_length_is_relayed_without_its_usage_event,
         what_is_not_usage_is_not_withheld,
         a_stream_is_known_by_its_first_bytes,
@@ -135,6 +136,26 @@ async fn what_is_not_usage_is_not_withheld(database: Database) {
     events[rest] = data(&event);
     assert_eq!(answer.text(), events.concat());
     team.settled_once().await.says(&TOKENS);
+}
+
+async fn a_usage_event_that_names_no_choices_is_withheld(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let events = openai::chat_events(&PARTS, Usage::USUAL, false);
+    let mut event = json!({"id": "chatcmpl-test", "object": "chat.completion.chunk",
+        "usage": Usage::USUAL.chat()});
+    for number in 0..2 {
+        let mut sent = events.clone();
+        sent.insert(sent.len() - 1, data(&event));
+        let whole = sent.concat();
+        let script = Script::sse_head().chunks(whole.as_bytes().chunks(50).map(<[u8]>::to_vec));
+        team.upstream.push(script.end());
+        let answer = team.caller().send(Fixture::chat_stream()).await.expect(200);
+        assert_eq!(answer.text(), events.concat());
+        let settled = team.settled(&team.configuration_id, number + 1).await;
+        settled[number].says(&TOKENS);
+        event["choices"] = serde_json::Value::Null;
+    }
 }
 
 async fn a_stream_is_known_by_its_first_bytes(database: Database) {

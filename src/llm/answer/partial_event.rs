@@ -142,6 +142,8 @@ mod tests {
             "data: {\"id\":\"x\",\"cho",
             "data: {\"choices\":",
             "data: {\"choices\": [\r\ndata: ],",
+            "data: {\"choices\":null,\"us",
+            "data: {\"choices\":n",
             "event: x\r\ndata: {\"choices\":[],\"usage\":{\"prompt",
             "data: {\"a\":{\"choices\":[{}],\"usage\":null}",
         ] {
@@ -152,7 +154,7 @@ mod tests {
             "data: [",
             "data: {\"choices\":[{",
             "data: {\"choices\" : [ {",
-            "data: {\"choices\":n",
+            "data: {\"choices\":{",
             "data: {\"choices\":[],\"usage\": n",
             "data: {\"usage\":null,",
         ] {

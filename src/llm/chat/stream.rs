@@ -86,8 +86,12 @@ impl<'a> Chunk<'a> {
     }
 
     fn is_usage_event(&self) -> bool {
-        self.choices.is_some_and(|raw| is_empty_array(raw.get()))
-            && self.usage.is_some_and(|raw| raw.get() != "null")
+        // An error may come with what was used.
+        let is_empty = match self.choices {
+            Some(raw) => has_no_choices(raw.get()),
+            None => !self.error.is_some_and(|raw| is_error(raw.get().bytes())),
+        };
+        is_empty && self.usage.is_some_and(|raw| raw.get() != "null")
     }
 }
 
@@ -157,15 +161,18 @@ fn take_text(data: &[u8], text: &mut TextSampler) -> bool {
     has_delta
 }
 
-fn is_empty_array(raw: &str) -> bool {
+/// Whether `choices` says that there is none. Some leave it out instead, or write null.
+fn has_no_choices(raw: &str) -> bool {
     let inside = raw.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    inside.is_some_and(|inside| inside.trim_ascii().is_empty())
+    raw == "null" || inside.is_some_and(|inside| inside.trim_ascii().is_empty())
 }
 
 /// Whether an event that has passed is what a request for usage adds to a stream: no choices, and a
 /// usage.
 fn is_usage_event(members: &TopLevelScanner) -> bool {
-    members.choices.value().is_some_and(is_empty_array)
+    let is_absent = members.choices.beginning().next().is_none();
+    let is_bare = is_absent && !is_error(members.error.beginning());
+    (is_bare || members.choices.value().is_some_and(has_no_choices))
         && members.usage.value().is_some_and(|usage| usage.starts_with('{'))
 }
 
@@ -173,10 +180,12 @@ fn is_usage_event(members: &TopLevelScanner) -> bool {
 pub(in crate::llm) fn may_become_usage_event(members: &TopLevelScanner) -> bool {
     let mut choices = members.choices.beginning();
     let usage = members.usage.beginning().next();
-    !members.is_other()
-        && choices.next().is_none_or(|first| first == b'[')
-        && choices.next().is_none_or(|second| second == b']')
-        && usage.is_none_or(|first| first == b'{')
+    let (first, second) = (choices.next(), choices.next());
+    let may_be_empty = match first {
+        Some(b'[') => second.is_none_or(|second| second == b']'),
+        first => first.is_none_or(|first| first == b'n'),
+    };
+    !members.is_other() && may_be_empty && usage.is_none_or(|first| first == b'{')
 }
 
 /// What an event's `choices` say if nothing was added to the answer.
@@ -203,14 +212,14 @@ pub(in crate::llm) fn without_usage(event: &[u8]) -> Option<String> {
         return None;
     }
     members.retain(|(name, _)| name != "usage");
-    let members: Vec<String> = members
-        .iter()
-        .map(|(name, raw)| {
-            // Callers that did not ask for usage read `choices[0]` of every event.
-            let raw = if name == "choices" { EMPTY_DELTA } else { raw.get() };
-            format!("{}:{raw}", serde_json::Value::from(name.as_ref()))
-        })
-        .collect();
+    let has_choices = members.iter().any(|(name, _)| name == "choices");
+    // Callers that did not ask for usage read `choices[0]` of every event.
+    let added = (!has_choices).then(|| format!("\"choices\":{EMPTY_DELTA}"));
+    let members = members.iter().map(|(name, raw)| {
+        let raw = if name == "choices" { EMPTY_DELTA } else { raw.get() };
+        format!("{}:{raw}", serde_json::Value::from(name.as_ref()))
+    });
+    let members: Vec<String> = added.into_iter().chain(members).collect();
     Some(format!("{other_lines}data: {{{}}}\n\n", members.join(",")))
 }
 
@@ -267,7 +276,11 @@ mod tests {
         assert!(!is(r#"{"choices": [], "usage": null}"#));
         assert!(!is(r#"{"choices": [], "prompt_filter_results": []}"#));
         assert!(!is(r#"{"choices": [{}], "usage": {"prompt_tokens": 1}}"#));
-        assert!(!is(r#"{"usage": {"prompt_tokens": 1}}"#));
+        assert!(is(r#"{"usage": {"prompt_tokens": 1}}"#));
+        assert!(is(r#"{"choices": null, "usage": {"prompt_tokens": 1}}"#));
+        assert!(!is(r#"{"usage": null}"#));
+        assert!(!is(r#"{"error": {"code": 1}, "usage": {"prompt_tokens": 1}}"#));
+        assert!(!is(r#"{"choices": {"a": 1}, "usage": {"prompt_tokens": 1}}"#));
         assert!(!is("[DONE]"));
     }
 
@@ -284,6 +297,8 @@ mod tests {
         };
         assert!(is("{\"choices\": [ ],\"usage\":{\"a\":1}}"));
         assert!(!is("{\"choices\":[],\"usage\":{\"a\":1"));
+        assert!(is("{\"choices\":null,\"usage\":{}}"));
+        assert!(is("{\"usage\":{\"a\":1}}"));
         assert!(!is("{\"choices\":[],\"usage\":null}"));
         assert!(!is("{\"choices\":[{}],\"usage\":{}}"));
     }
@@ -349,6 +364,14 @@ mod tests {
                 format!("data: {{\"choices\":[],\"error\":{{\"code\":1}},{usage}}}"),
                 Some(
                     "data: {\"choices\":[{\"delta\":{},\"finish_reason\":null,\"index\":0}],\"error\":{\"code\":1}}\n\n",
+                ),
+            ),
+            (format!("data: {{\"id\":\"1\",\"choices\":null,{usage}}}\n\n"), None),
+            (format!("data: {{{usage}}}\n\n"), None),
+            (
+                format!("data: {{{usage},\"timings\":{{\"n\":1}}}}\n\n"),
+                Some(
+                    "data: {\"choices\":[{\"delta\":{},\"finish_reason\":null,\"index\":0}],\"timings\":{\"n\":1}}\n\n",
                 ),
             ),
             ("data: {".to_owned(), None),

@@ -51,10 +51,8 @@ pub enum StartError {
     /// The master keys can't be read, or one that the database needs is missing.
     #[error("{0}{hint}", hint = keyring_hint(.0))]
     Keyring(#[from] KeyringError),
-    /// An origin in place of a provider's own can't be used.
     #[error("--provider-origin: {0}")]
     ProviderOrigin(String),
-    /// The operating system gives no random bytes.
     #[error(transparent)]
     Random(#[from] RandomError),
     /// PostgreSQL without a master key.
@@ -62,13 +60,11 @@ pub enum StartError {
         "no master key: give --master-key-file or TOLLGATE_MASTER_KEY, the same for every replica"
     )]
     NoMasterKey,
-    /// The database is not new and there is no key file.
     #[error(
         "the master key file {} does not exist, and the database is not a new one. Restore the file \
          from its backup, or name the right one with --master-key-file", .0.display()
     )]
     MasterKeyFileMissing(PathBuf),
-    /// The key with the right id opens nothing.
     #[error(
         "the master key '{0}' has the id that the database names, but does not open its secrets. \
          Restore the right key file from its backup"
@@ -80,23 +76,18 @@ pub enum StartError {
          that the first bootstrap printed, or make a new one with `tollgate replace-platform-key`"
     )]
     AlreadyBootstrapped,
-    /// The first organization, or a platform key, could not be created.
     #[error("the keys could not be created: {0}")]
     Bootstrap(String),
-    /// The organization's name is not valid.
     #[error("the organization's name {0}")]
     Name(#[from] crate::domain::names::InvalidName),
-    /// The embedded database's file can't be created.
     #[error("the database {path} can't be created: {1}", path = .0.display())]
     DatabaseFile(PathBuf, std::io::Error),
-    /// Another process serves the embedded database.
     #[error(
         "another `tollgate serve` uses the database {}. Limits are counted in the memory of one \
          process, so an embedded database is served by one process at a time; use PostgreSQL and \
          Redis for several processes", .0.display()
     )]
     DatabaseInUse(PathBuf),
-    /// The embedded database's lock file can't be used.
     #[error("the lock file {path} can't be used: {1}", path = .0.display())]
     DatabaseLock(PathBuf, std::io::Error),
     /// `drain-journal` on a directory without a journal.
@@ -117,16 +108,12 @@ pub enum StartError {
         .0.display()
     )]
     NotAllDrained(PathBuf),
-    /// The journal or the ledger.
     #[error(transparent)]
     Ledger(#[from] crate::accounting::ledger::LedgerError),
-    /// The Redis settings.
     #[error(transparent)]
     Counters(#[from] crate::policy::limits::RedisSetupError),
-    /// The database CA file.
     #[error("--database-ca-file can't be read: {0}")]
     DatabaseCa(std::io::Error),
-    /// The upstream CA file.
     #[error("--upstream-ca-file: {0}")]
     UpstreamCa(String),
     /// An address of Presidio that egress rules refuse.
@@ -135,7 +122,6 @@ pub enum StartError {
          name its network in --egress-allow"
     )]
     Presidio(crate::upstream::EgressRefusal),
-    /// An address that can't be listened on.
     #[error("can't listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
     /// Any other failure of the operating system.

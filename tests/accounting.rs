@@ -52,7 +52,6 @@ const OWN_PRICE: Rates = Rates {
     request: 1_000_001,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![the_ledger_agrees_with_the_invoice]
 }

@@ -9,7 +9,6 @@ use crate::support::{
     process::{ChildProcess, run},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![the_admin_port_alone_serves_the_management_plane]
 }

@@ -16,7 +16,6 @@ use crate::support::{
     },
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         chats_that_keep_reasoning,

@@ -19,7 +19,6 @@ use crate::support::{
     upstream::ScriptedUpstream,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         what_the_model_says_on_its_own_is_masked,

@@ -14,7 +14,6 @@ use crate::support::{
     two_tenants::TwoTenants,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         malformed_and_unknown_ids_get_404,

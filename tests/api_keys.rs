@@ -17,7 +17,6 @@ use crate::support::{
     wait::eventually,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_key_is_created_and_listed,

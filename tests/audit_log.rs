@@ -13,7 +13,6 @@ use crate::support::{
     two_tenants::{RoleKey, TwoTenants, text},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         every_change_is_audited,

@@ -13,7 +13,6 @@ use crate::support::{
     two_tenants::{ROLES, Role, RoleKey, TenantWorkspace, TwoTenants},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         roles_have_the_documented_permissions,

@@ -20,7 +20,6 @@ use crate::support::{
     upstream::{RecordedRequest, ScriptedUpstream},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         an_access_key_signs_each_request,

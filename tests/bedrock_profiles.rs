@@ -14,7 +14,6 @@ use crate::support::{
     script::Script,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![a_profile_stands_for_a_model]
 }

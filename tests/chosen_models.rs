@@ -16,7 +16,6 @@ use crate::support::{
     script::Script,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         the_callers_model_goes_up_and_is_priced,

@@ -17,7 +17,6 @@ use crate::support::{
     wait::eventually,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         bootstrap_prints_one_object_and_its_keys_work,

@@ -17,7 +17,6 @@ use crate::{
     },
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_compaction_is_charged_as_a_response,

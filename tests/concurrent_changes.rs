@@ -13,7 +13,6 @@ use crate::support::{
     two_tenants::{TwoTenants, text},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         one_of_twenty_concurrent_creations_of_a_name_succeeds,

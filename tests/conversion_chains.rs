@@ -15,7 +15,6 @@ use crate::support::{
     upstream::{RecordedRequest, ScriptedUpstream},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         every_attempt_is_converted_from_the_guarded_body,

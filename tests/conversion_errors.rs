@@ -15,7 +15,6 @@ use crate::support::{
     streams::chat_text,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         what_can_not_be_converted_is_refused,

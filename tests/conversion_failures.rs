@@ -14,7 +14,6 @@ use crate::support::{
     script::Script,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_stream_that_begins_with_a_failure_has_a_status,

@@ -15,7 +15,6 @@ use crate::support::{
     streams::{chat_text, events},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         claude_on_bedrock_speaks_messages,

@@ -13,7 +13,6 @@ use crate::support::{
     script::Script,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![providers_count_in_their_own_ways, what_can_not_be_counted_is_told]
 }

@@ -20,7 +20,6 @@ use crate::support::{
     upstream::ScriptedUpstream,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_config_is_checked_when_it_is_saved,

@@ -17,7 +17,6 @@ use crate::support::{
     two_tenants::text,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         several_guards_are_one_and_those_that_are_violated_are_named,

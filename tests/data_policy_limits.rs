@@ -16,7 +16,6 @@ use crate::support::{
     upstream::ScriptedUpstream,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_scan_that_takes_too_long_does_what_the_policy_says,

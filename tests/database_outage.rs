@@ -22,7 +22,6 @@ use crate::support::{
 /// More than all timeouts together.
 const BOUNDED: Duration = Duration::from_secs(45);
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         postgres known_callers_are_served_while_the_database_refuses_connections,

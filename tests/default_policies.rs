@@ -14,7 +14,6 @@ use crate::{
     },
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![children_follow_their_default_until_edited, children_are_created_once_and_restored,]
 }

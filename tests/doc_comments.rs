@@ -7,7 +7,6 @@ use std::{fs, path::Path};
 
 use crate::support::case::{Case, cases};
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![plain every_public_item_has_a_doc_comment, plain an_undocumented_item_is_found]
 }

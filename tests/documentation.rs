@@ -27,7 +27,6 @@ const OPERATIONS: &str = include_str!("../docs/operations.md");
 const OPTIONS: &str = include_str!("../docs/options.md");
 const CI: &str = include_str!("../.ci/run");
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         plain option_tables_agree_with_the_commands,

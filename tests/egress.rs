@@ -11,7 +11,6 @@ use crate::support::{
     upstream::ScriptedUpstream,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         refused_addresses_name_their_rule_in_every_notation,

@@ -20,7 +20,6 @@ use crate::{
     },
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         vectors_are_charged_to_the_nano_dollar,

@@ -11,7 +11,6 @@ use crate::support::{
     logs, openai,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![a_plain_call_is_answered, a_streamed_call_is_relayed, postgres a_replica_serves_the_same]
 }

@@ -24,7 +24,6 @@ use crate::support::{
     upstream::{RecordedRequest, ScriptedUpstream},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         categories_of_presidio_need_one,

@@ -15,7 +15,6 @@ use crate::support::{
     script::Script,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         the_next_target_answers_for_one_that_fails,

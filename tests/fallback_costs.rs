@@ -11,7 +11,6 @@ use crate::support::{
     script::Script,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_failed_attempt_costs_what_it_reports,

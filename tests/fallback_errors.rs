@@ -10,7 +10,6 @@ use crate::support::{
     script::Script,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_prompt_that_is_too_long_goes_to_a_larger_window_only,

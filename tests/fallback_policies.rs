@@ -17,7 +17,6 @@ use crate::support::{
     upstream::ScriptedUpstream,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         providers_and_aliases_have_chains,

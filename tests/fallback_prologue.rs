@@ -16,7 +16,6 @@ use crate::support::{
     script::{Pause, Script},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_long_beginning_is_not_held_back,

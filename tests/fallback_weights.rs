@@ -15,7 +15,6 @@ use crate::support::{
     policies::{self, POLICIES},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         requests_are_spread_and_sessions_stay,

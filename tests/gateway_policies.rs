@@ -13,7 +13,6 @@ use crate::support::{
     two_tenants::{TwoTenants, text},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_policy_is_created_read_changed_and_deleted,
@@ -48,7 +47,6 @@ pub(crate) async fn make(client: &Client, body: &Value) -> Value {
     client.post_json(PATH, body).await.expect(201).json()
 }
 
-/// The names in a list.
 pub(crate) async fn names(client: &Client, query: &str) -> Vec<String> {
     let list = client.get(&format!("{PATH}?{query}")).await.expect(200).json();
     list.as_array().unwrap().iter().map(|policy| text(policy, "name")).collect()

@@ -15,7 +15,6 @@ use crate::support::{
     upstream::ScriptedUpstream,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_recorded_answer_is_charged_to_the_nano_dollar,

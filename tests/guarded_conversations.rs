@@ -17,7 +17,6 @@ use crate::support::{
     wait::eventually,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_guarded_response_is_continued_with_the_same_placeholders,

@@ -17,7 +17,6 @@ use crate::support::{
     wait::eventually,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         records_have_no_values_wherever_they_stood,

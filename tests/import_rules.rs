@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use crate::support::case::{Case, cases};
 use crate::support::source_tree::{SourceTree, room};
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         plain rooms_import_what_the_rules_allow,

@@ -23,7 +23,6 @@ use crate::support::{
     wait::eventually,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_row_that_the_database_refuses_does_not_block_others,

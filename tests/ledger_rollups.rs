@@ -42,7 +42,6 @@ use crate::support::{
     sql,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         sums_add_up_to_the_rows,

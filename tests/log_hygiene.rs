@@ -13,7 +13,6 @@ use crate::support::{
     secrets,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_provider_key_in_an_answer_is_not_logged,

@@ -20,7 +20,6 @@ use crate::support::{
     secrets, sql,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_rotation_under_load_fails_no_request,

@@ -14,7 +14,6 @@ use crate::support::{
     script::Script,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_plain_answer_is_charged_to_the_nano_dollar,

@@ -17,7 +17,6 @@ use crate::support::{
     two_tenants::text,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_value_in_iso_8859_1_meets_its_policy,

@@ -15,7 +15,6 @@ use crate::support::{
     sql,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_compressed_answer_is_charged_as_reserved,
@@ -40,7 +39,6 @@ const RATES: Rates = Rates {
     request: 1_000,
 };
 
-/// A workspace with a price.
 async fn priced(app: &TestApp) -> Fixture {
     let team = app.workspace().await;
     team.set_price(RATES).await;

@@ -14,7 +14,6 @@ use crate::support::{
     two_tenants::text,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         without_a_policy_everything_is_allowed,

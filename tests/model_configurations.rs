@@ -12,7 +12,6 @@ use crate::support::{
     two_tenants::{TwoTenants, text},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         omitted_fields_have_defaults,

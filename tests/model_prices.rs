@@ -14,7 +14,6 @@ use crate::support::{
 
 const PRICES: &str = "/api/v1/model-prices";
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_price_is_created_changed_and_deleted,

@@ -23,7 +23,6 @@ use crate::support::{
     upstream::{RecordedRequest, ScriptedUpstream},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         the_client_authenticates_in_a_header,

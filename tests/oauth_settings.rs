@@ -12,7 +12,6 @@ use crate::support::{
     two_tenants::{TwoTenants, text},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_client_is_shown_as_it_was_saved,

@@ -15,7 +15,6 @@ use crate::support::{
     server_process::ServerProcess,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_management_request_is_one_log_line,

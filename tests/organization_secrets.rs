@@ -16,7 +16,6 @@ use crate::support::{
     upstream::ScriptedUpstream,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         workspaces_inherit_a_secret_for_built_in_providers,

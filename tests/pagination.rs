@@ -13,7 +13,6 @@ use crate::support::{
     wait::eventually,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![every_list_pages_the_same_way]
 }

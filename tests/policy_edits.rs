@@ -14,7 +14,6 @@ use crate::support::{
     wait::eventually,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         adding_a_window_keeps_what_others_counted,

@@ -13,7 +13,6 @@ use crate::{
     },
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![current_spend_comes_from_the_rollups,]
 }

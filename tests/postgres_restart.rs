@@ -19,7 +19,6 @@ use crate::support::{
 /// More than all timeouts together.
 const BOUNDED: Duration = Duration::from_secs(45);
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         postgres known_callers_are_served_while_the_server_restarts,
@@ -87,7 +86,6 @@ async fn assert_database_is_away(app: &TestApp, team: &Fixture, unasked: &str) {
     .await;
 }
 
-/// Whether `/readyz` reports that the database is reachable.
 async fn reports_database_reachable(app: &TestApp) -> bool {
     let report = app.platform().get("/readyz").await.expect(200).json();
     report["details"]["database_reachable"].as_bool().expect("details, for the platform's key")

@@ -16,7 +16,6 @@ use crate::support::{
     two_tenants::text,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         calls_at_a_time_are_bounded,

@@ -17,7 +17,6 @@ use crate::{
     },
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_break_between_events_sends_an_error_event,

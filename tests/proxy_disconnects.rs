@@ -14,7 +14,6 @@ use crate::support::{
     wait::DEADLINE,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_disconnect_before_the_head_cancels_the_upstream,

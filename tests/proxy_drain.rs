@@ -12,7 +12,6 @@ use crate::support::{
     wait::{DEADLINE, eventually, within},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         readiness_fails_while_requests_are_still_served,

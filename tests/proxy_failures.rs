@@ -22,7 +22,6 @@ use crate::{
     },
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         an_upstream_429_is_passed_on_with_its_headers,

@@ -21,7 +21,6 @@ use crate::{
     },
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_body_over_the_limit_gets_413,

@@ -15,7 +15,6 @@ use crate::{
     },
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         the_model_is_replaced_in_place,

@@ -14,7 +14,6 @@ use crate::{
     },
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         an_uncompressed_error_is_searched_for_the_key,

@@ -14,7 +14,6 @@ use crate::support::{
     wait::{DEADLINE, within},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         served_routes_reach_the_upstream,

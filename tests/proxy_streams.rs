@@ -19,7 +19,6 @@ use crate::support::{
     wait::{DEADLINE, eventually, within},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         usage_of_a_plain_answer_is_read,

@@ -20,7 +20,6 @@ use crate::support::{
     wait::eventually,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         requests_per_minute_roll,
@@ -252,7 +251,6 @@ async fn a_request_over_the_whole_limit_gets_no_retry_after(database: Database) 
     call(&team.caller()).await.expect(200);
 }
 
-/// The children of a policy.
 async fn children(admin: &Client, parent: &Value) -> Vec<Value> {
     let all = admin.get(POLICIES).await.expect(200).json();
     let mut all = all.as_array().expect("a plain array").clone();

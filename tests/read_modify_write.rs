@@ -17,7 +17,6 @@ use crate::{
     },
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_policy_can_be_patched_with_itself,

@@ -14,7 +14,6 @@ use crate::support::{
     upstream::ScriptedUpstream,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![recorded_streams_are_charged_however_they_are_cut, recorded_answers_are_charged]
 }
@@ -31,7 +30,6 @@ async fn start(database: &Database) -> (TestApp, Fixture) {
     (app, team)
 }
 
-/// The recorded exchanges.
 fn exchanges(text: &str) -> Vec<Value> {
     let mut recording: Value = serde_json::from_str(text).unwrap();
     serde_json::from_value(recording["exchanges"].take()).unwrap()

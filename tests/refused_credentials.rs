@@ -13,7 +13,6 @@ use crate::support::{
     upstream::ScriptedUpstream,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_403_about_the_credential_names_the_secret_on_every_path,

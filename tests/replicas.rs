@@ -20,7 +20,6 @@ use crate::support::{
 /// How long a change may take to reach another replica.
 const ELSEWHERE: Duration = Duration::from_secs(2);
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_revoked_key_gets_401_everywhere,

@@ -13,7 +13,6 @@ use crate::support::{
     two_tenants::TwoTenants,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         every_operation_rejects_bad_bodies,

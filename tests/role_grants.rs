@@ -13,7 +13,6 @@ use crate::support::{
     two_tenants::{ROLES, Role, TwoTenants, text},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_key_creates_only_keys_it_may_grant,

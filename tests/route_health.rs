@@ -13,7 +13,6 @@ use crate::support::{
     script::Script,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         health_shows_each_target,

@@ -14,7 +14,6 @@ use crate::support::{
     streams::{chat_text, events, joined},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         reasoning_details_are_text_unless_they_are_signed,

@@ -18,7 +18,6 @@ use crate::support::{
     streams::{broken_off, call_arguments, chat_text, events},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         data_that_are_no_event_break_the_stream_off,

@@ -16,7 +16,6 @@ use crate::support::{
     two_tenants::{TwoTenants, text},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_secret_is_stored_described_and_deleted,

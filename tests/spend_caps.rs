@@ -23,7 +23,6 @@ use crate::support::{
     wait::{eventually, within},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         of_400_concurrent_requests_a_cap_for_100_admits_100,

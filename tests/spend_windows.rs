@@ -15,7 +15,6 @@ use crate::support::{
     script::{Script, data},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         windows_end_on_time,

@@ -17,7 +17,6 @@ use crate::support::{
     upstream::ScriptedUpstream,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_subscription_goes_up_in_place_of_the_stored_key,

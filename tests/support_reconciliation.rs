@@ -20,7 +20,6 @@ use crate::support::{
     wait::within,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         calls_follow_their_plan,

@@ -17,7 +17,6 @@ use crate::support::{
     wait::{eventually, within},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         plain a_logged_secret_is_found_in_every_form,

@@ -20,7 +20,6 @@ use crate::support::{
     upstream::{ClosedBy, ScriptedUpstream},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         plain the_upstream_records_what_it_is_sent,

@@ -12,7 +12,6 @@ use crate::support::{
     two_tenants::{TwoTenants, text},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_new_organization_has_a_working_key,

@@ -20,7 +20,6 @@ use crate::support::{
     upstream::{RecordedRequest, ScriptedUpstream},
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_model_is_found_by_its_id,

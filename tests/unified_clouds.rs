@@ -12,7 +12,6 @@ use crate::support::{
 };
 use crate::vertex;
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![azures_models_take_all_formats, vertex_models_take_all_formats]
 }

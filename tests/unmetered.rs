@@ -16,7 +16,6 @@ use crate::support::{
     upstream::ScriptedUpstream,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         nothing_is_passed_through_by_default,

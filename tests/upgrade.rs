@@ -15,7 +15,6 @@ use crate::support::{
     two_tenants::text,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         usage_and_requests_are_the_same_after_the_migrations,

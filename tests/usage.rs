@@ -22,7 +22,6 @@ use crate::support::{
     two_tenants::TwoTenants,
 };
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         totals_agree_with_the_rows,

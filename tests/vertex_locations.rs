@@ -11,7 +11,6 @@ use crate::support::{
 };
 use crate::vertex::{Setup, generated, google_error, message, question};
 
-/// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         claude_costs_more_outside_the_global_endpoint,

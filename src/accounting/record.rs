@@ -19,7 +19,6 @@ use crate::domain::tokens::TokenUsage;
 pub struct AttemptStart {
     /// Its id, and its row's.
     pub id: AttemptId,
-    /// The request that it belongs to.
     pub request_id: RequestId,
     /// Its place among the request's attempts, from 1; 0 for a blocked request.
     pub attempt: u32,
@@ -131,7 +130,6 @@ impl UsageSource {
 /// What is known of an attempt when it has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptEnd {
-    /// Which attempt.
     pub id: AttemptId,
     /// How it ended.
     pub outcome: AttemptOutcome,

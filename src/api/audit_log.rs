@@ -190,7 +190,6 @@ fn filter(query: AuditLogQuery) -> Result<AuditEventFilter, ApiError> {
     })
 }
 
-/// Adds the operations.
 pub(super) fn configure(routes: &mut Routes) {
     routes.tag("audit-log").add(__path_list_audit_log, list_audit_log);
 }

@@ -230,7 +230,6 @@ async fn list(
     Ok(HttpResponse::Ok().insert_header(("x-total-count", total)).json(shown))
 }
 
-/// Adds the operations.
 pub(super) fn configure(routes: &mut Routes) {
     routes
         .tag("gateway-policies")

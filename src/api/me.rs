@@ -68,7 +68,6 @@ async fn get_me(
     }))
 }
 
-/// Adds the operations.
 pub(super) fn configure(routes: &mut Routes) {
     routes.tag("me").add(__path_get_me, get_me);
 }

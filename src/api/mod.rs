@@ -71,7 +71,6 @@ pub struct Management {
     pub health: TargetHealth,
     /// Accounts for what a check sends upstream.
     pub accounting: Arc<Accounting>,
-    /// What time it is.
     pub clock: Clock,
     /// Whose word about the caller's address counts.
     pub trusted_proxies: TrustedProxies,

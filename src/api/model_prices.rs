@@ -108,7 +108,6 @@ pub(super) struct ModelPricesQuery {
     pub(super) model: Option<String>,
 }
 
-/// Adds the operations.
 pub(super) fn configure(routes: &mut Routes) {
     routes
         .tag("model-prices")

@@ -355,7 +355,6 @@ fn name_taken(error: crate::db::DbError) -> ApiError {
     or_taken(error, "name_taken", "Another organization has this name; choose another 'name'.")
 }
 
-/// Adds the operations.
 pub(super) fn configure(routes: &mut Routes) {
     routes
         .tag("organizations")

@@ -333,7 +333,6 @@ fn status_range(text: &str) -> Result<(u16, u16), ApiError> {
     })
 }
 
-/// Adds the operations.
 pub(super) fn configure(routes: &mut Routes) {
     routes
         .tag("requests")

@@ -210,7 +210,6 @@ impl From<CoolDownReason> for TargetReason {
     }
 }
 
-/// Adds the operations.
 pub(super) fn configure(routes: &mut Routes) {
     routes.tag("gateway-policies").add(__path_get_route_health, get_route_health);
 }

@@ -130,7 +130,6 @@ impl Operation {
         self.method.as_str().to_ascii_lowercase()
     }
 
-    /// The description as JSON.
     pub(super) fn to_json(&self) -> Value {
         let item = serde_json::to_value(&self.item).unwrap_or_default();
         item.get(self.method_field()).cloned().unwrap_or_default()

@@ -14,7 +14,6 @@ use crate::domain::scope::Owner;
 
 use super::error::ApiError;
 
-/// An encrypted value.
 pub(super) struct EncryptedValue {
     pub(super) bytes: Vec<u8>,
     /// A short keyed hash of the value.
@@ -80,7 +79,6 @@ pub(super) fn encrypt_value(
     Ok(EncryptedValue { bytes, fingerprint: fingerprint(data_key, value.as_bytes()) })
 }
 
-/// Decrypts a stored value.
 pub(super) fn decrypt_value(data_key: &DataKey, row: &SecretRow) -> Result<SecretBytes, ApiError> {
     open(data_key, &context(row.owner(), row.id, row.version), &row.sealed).map_err(|_| {
         ApiError::Conflict {

@@ -90,7 +90,6 @@ fn wants_csv(request: &HttpRequest) -> bool {
     preferred.unwrap_or(false)
 }
 
-/// Adds the operation.
 pub(super) fn configure(routes: &mut Routes) {
     routes.tag("usage").add(__path_get_usage, get_usage);
 }

@@ -308,7 +308,6 @@ fn email_taken(error: DbError) -> ApiError {
     )
 }
 
-/// Adds the operations.
 pub(super) fn configure(routes: &mut Routes) {
     routes
         .tag("users")

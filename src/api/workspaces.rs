@@ -314,7 +314,6 @@ fn handle_from(name: &DisplayName) -> Option<Handle> {
     Handle::parse(handle.trim_end_matches('-')).ok()
 }
 
-/// Adds the operations.
 pub(super) fn configure(routes: &mut Routes) {
     routes
         .tag("workspaces")

@@ -67,7 +67,6 @@ pub(super) struct Parts {
     pub(super) presidio: Option<Presidio>,
 }
 
-/// The servers and their addresses.
 pub(super) struct Servers {
     pub(super) address: SocketAddr,
     pub(super) admin_address: Option<SocketAddr>,

@@ -43,7 +43,6 @@ pub enum AuthError {
     UserDeactivated,
     #[error("the organization of this API key is suspended")]
     OrganizationSuspended,
-    /// Too many wrong secrets were presented for this key recently.
     #[error("too many failed attempts with this API key")]
     Limited,
     /// The key cannot be looked up at the moment.

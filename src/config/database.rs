@@ -100,10 +100,8 @@ impl fmt::Display for DatabaseUrl {
 /// The text is not a database URL. The message does not repeat it: it may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DatabaseUrlError {
-    /// Neither of the two forms.
     #[error("a database is `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/NAME`")]
     Scheme,
-    /// No path after `sqlite:`.
     #[error("`sqlite:` needs the path of a file after it, as in `sqlite:tollgate.db`")]
     NoPath,
     /// A database in memory, which the next connection would not find.

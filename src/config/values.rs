@@ -11,16 +11,12 @@ use ipnet::IpNet;
 /// The text is not a valid value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
-    /// Not a time.
     #[error("a time is a whole number and a unit, as in 500ms, 30s, 10m, 1h or 7d")]
     Time,
-    /// Not a size.
     #[error("a size is a whole number and a unit, as in 65536, 64KiB, 32MiB or 2GiB")]
     Size,
-    /// Out of range.
     #[error("the value is too large")]
     TooLarge,
-    /// Not a network.
     #[error("`{0}` is not a network: write 10.0.0.0/8, fd00::/8 or one address")]
     Network(String),
     /// A network with bits set beyond its prefix, probably a typing error.

@@ -33,7 +33,6 @@ pub struct LedgerRow {
     pub id: AttemptId,
     pub organization_id: OrganizationId,
     pub workspace_id: WorkspaceId,
-    /// The request that it belongs to.
     pub request_id: RequestId,
     /// Its place among the request's attempts, from 1; 0 for a blocked request.
     pub attempt: i64,

@@ -16,7 +16,6 @@ const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 /// The advisory lock with which one replica migrates at a time ("tollgate" in ASCII).
 const LOCK: i64 = 0x746f_6c6c_6761_7465;
 
-/// Migrates SQLite.
 pub(super) async fn migrate_sqlite(pool: &Pool<Sqlite>) -> Result<(), DbError> {
     let mut conn = pool.get().await.map_err(super::unavailable)?;
     conn.spawn_blocking(|conn| Ok(migrate_locked(conn))).await?

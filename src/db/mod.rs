@@ -69,9 +69,7 @@ where
 /// The location of the database.
 #[derive(Clone)]
 pub enum Location {
-    /// The path of a file.
     Sqlite(PathBuf),
-    /// A server.
     Postgres {
         /// Includes the password.
         url: String,

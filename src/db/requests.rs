@@ -24,19 +24,15 @@ pub struct RequestFilter {
     pub from: Option<NaiveDateTime>,
     /// Admitted before this instant, UTC.
     pub to: Option<NaiveDateTime>,
-    /// With this key.
     pub api_key_id: Option<ApiKeyId>,
     /// With a key of this person.
     pub user_id: Option<UserId>,
-    /// For this model configuration.
     pub configuration_id: Option<UpstreamId>,
     /// The lowest and the highest status.
     pub status: Option<(u16, u16)>,
-    /// With this outcome.
     pub outcome: Option<&'static str>,
     /// Matched or violated this policy.
     pub policy_id: Option<PolicyId>,
-    /// Of this request.
     pub request_id: Option<RequestId>,
     /// Of requests that their caller gave this id.
     pub client_request_id: Option<String>,

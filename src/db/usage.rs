@@ -53,7 +53,6 @@ pub struct UsageGroup {
     /// The value of the metadata key: none where it was not sent, the empty text for all values
     /// beyond those that are distinguished, and for what may have one in an hour of too many keys.
     pub metadata: Option<String>,
-    /// Its figures.
     pub totals: UsageTotals,
 }
 

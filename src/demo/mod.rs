@@ -63,7 +63,6 @@ pub enum DemoError {
     NotLoopback,
     #[error("{0} is in use by another program. `--listen 127.0.0.1:0` takes a free port")]
     PortTaken(SocketAddr),
-    /// A call to the gateway failed.
     #[error("{request}: {problem}")]
     Call { request: String, problem: String },
     /// The installation can't be set up or served.

@@ -23,7 +23,6 @@ macro_rules! print_text {
     ($($text:tt)*) => {{ let _ = write!(std::io::stdout(), $($text)*); }};
 }
 
-/// Prints a line.
 macro_rules! print_line {
     ($($text:tt)*) => {{ let _ = writeln!(std::io::stdout(), $($text)*); }};
 }

@@ -134,7 +134,6 @@ pub enum PolicyConfig {
     Spend(SpendCap),
     /// For rate limits and their defaults. Each metric and window occurs once.
     Rate(Vec<RateLimit>),
-    /// For model access.
     ModelAccess(Vec<ProviderAccess>),
     ModelFallback(ModelFallback),
     Route(RouteConfig),

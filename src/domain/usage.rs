@@ -54,19 +54,15 @@ pub struct GroupBy {
 /// The text does not say what to group by; the words are for the person who wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidGroupBy {
-    /// Nothing has that name.
     #[error(
         "'{0}' is none of organization, workspace, user, api_key, model, configuration, \
          metadata.<key> and x-gateway-<name>"
     )]
     Unknown(String),
-    /// One thing is named twice.
     #[error("'{0}' must be named once")]
     Twice(String),
-    /// More than can be grouped by at once.
     #[error("must name at most {MAX_DIMENSIONS} things besides a metadata key")]
     TooMany,
-    /// More than one key of the metadata.
     #[error("must name at most one metadata key")]
     TooManyKeys,
 }

@@ -1,6 +1,5 @@
 //! Finds out whether a key has passed in JSON text that arrives in chunks, at any level.
 
-/// Searches for one key.
 #[derive(Debug)]
 pub(crate) struct KeySearch {
     key: &'static [u8],

@@ -12,13 +12,11 @@ pub struct GatewayError<'a> {
     pub message: &'a str,
     /// The API's own class of errors, such as `invalid_request_error`.
     pub kind: &'static str,
-    /// The stable code.
     pub code: &'static str,
     /// The field that is wrong, if it is one.
     pub param: Option<&'a str>,
     /// The status of the answer, or the one that it would have had.
     pub status: u16,
-    /// The request that failed.
     pub request_id: RequestId,
 }
 

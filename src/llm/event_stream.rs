@@ -24,7 +24,6 @@ pub struct Corrupt;
 pub struct Headers {
     /// `event`, `exception` or `error`.
     pub message_type: String,
-    /// The name of the event.
     pub event_type: String,
 }
 

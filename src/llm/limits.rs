@@ -43,7 +43,6 @@ pub struct AssumedLimits {
 /// What a request is sent to, as far as its limits go.
 #[derive(Clone, Copy, Debug)]
 pub struct TargetLimits<'a> {
-    /// The format of the body.
     pub format: Format,
     /// Limits on the answer that the provider accepts and ignores.
     pub ignored_limits: &'a [&'a str],
@@ -79,7 +78,6 @@ pub struct Bound {
 /// What a request is charged for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metering {
-    /// Tokens.
     Tokens,
     /// Nothing at all: a listing.
     Free,

@@ -25,7 +25,6 @@ impl<'a> PromptText<'a> {
         Self { tokens: Tokenizer::new(json), depth: 0, key: b"", verbatim: None }
     }
 
-    /// The text in a token.
     fn text(&mut self, token: Token<'a>) -> Option<&'a [u8]> {
         let key = match token {
             Token::Key(_) => b"",

@@ -34,7 +34,6 @@ pub enum BlockKind {
 /// Consecutive bytes of the stream: an event, or what is between two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block<'a> {
-    /// What the bytes are.
     pub kind: BlockKind,
     /// Their offsets in the stream.
     pub range: Range<u64>,

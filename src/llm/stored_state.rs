@@ -188,7 +188,6 @@ struct Members {
     role: bool,
     content: bool,
     encrypted_content: bool,
-    /// The type is `reasoning`.
     is_reasoning: bool,
 }
 

@@ -196,7 +196,6 @@ impl Default for TextSampler {
 }
 
 impl TextSampler {
-    /// Takes the next part.
     pub(crate) fn take(&mut self, part: &[u8]) {
         let block = BLOCK as u64;
         let mut rest = part;
@@ -265,7 +264,6 @@ pub(crate) struct BodyBeginning {
 }
 
 impl BodyBeginning {
-    /// Takes the next part.
     pub(crate) fn take(&mut self, part: &[u8]) {
         self.length = self.length.saturating_add(part.len() as u64);
         append(&mut self.kept, part);

@@ -80,7 +80,6 @@ pub type MatchedPolicies<'s> = SmallVec<[MatchedPolicy<'s>; 3]>;
 /// Which requests a bucket counts.
 #[derive(Clone, Debug)]
 pub enum CountedRequests<'s> {
-    /// All that match.
     Matching(&'s Matchers),
     /// Those of one subject.
     Child(ChildPolicy),

@@ -74,16 +74,13 @@ pub enum PresidioError {
     /// Several calls have failed; the next one is tried in some seconds.
     #[error("it has failed several times, so that it is not called now")]
     BreakerOpen,
-    /// The deadline came first.
     #[error("it took longer than the policy's timeout_seconds")]
     Late,
     /// It did not answer.
     #[error("{0}")]
     NoAnswer(#[from] UpstreamError),
-    /// It answered with another status than 200.
     #[error("its answer has the status {0}")]
     Status(u16),
-    /// Its answer is too large.
     #[error("its answer is larger than {} MiB", MAX_ANSWER >> 20)]
     TooLarge,
     /// Its answer is not what it documents.

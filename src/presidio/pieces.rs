@@ -35,7 +35,6 @@ const ENTITIES: [(Category, &str); 3] = [
 /// What was found: the place of the text in the request's list, and the range in it, in bytes.
 pub(super) type FoundPlaces = Vec<(usize, Range<usize>, Category)>;
 
-/// One call.
 pub(super) struct Call<'t> {
     pieces: Vec<Piece<'t>>,
     language: &'t str,
@@ -137,7 +136,6 @@ impl Call<'_> {
         self.pieces.iter().map(|piece| piece.bytes.len()).sum()
     }
 
-    /// The body of the request.
     pub(super) fn body(&self) -> Vec<u8> {
         let wanted = ENTITIES.iter().filter(|(category, _)| self.wanted.contains(*category));
         let request = Request {

@@ -125,16 +125,13 @@ const ENTRA: &str = "entra";
 /// Why a text is not the origin of a provider.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderOriginError {
-    /// No `=`.
     #[error("write NAME=URL, as in openai=https://proxy.example.com")]
     Form,
-    /// Not in the table.
     #[error("`{0}` is no built-in provider, nor {GOOGLE_TOKEN} or {ENTRA}")]
     Provider(String),
     /// Not a URL that an upstream can have.
     #[error(transparent)]
     Url(#[from] BaseUrlError),
-    /// An origin has none.
     #[error("the URL must have no query")]
     Query,
 }

@@ -109,7 +109,6 @@ pub struct ModelRequest<'r> {
 
 /// What the path leads to, known before the body is.
 pub enum Resolved {
-    /// One upstream.
     Upstream(Arc<UpstreamEntry>),
     /// Anthropic, with the caller's own subscription.
     Subscribed(Arc<UpstreamEntry>, Subscription),

@@ -88,7 +88,6 @@ pub struct DataPlane {
     pub keyring: KeyringHandle,
     /// The upstreams' OAuth tokens.
     pub tokens: TokenCache,
-    /// What time it is.
     pub clock: Clock,
     /// Admits requests and records them.
     pub accounting: Arc<Accounting>,

@@ -54,7 +54,6 @@ pub enum RouteMatch {
 pub enum UpstreamName {
     /// The configuration's name, percent-decoded.
     Configuration(String),
-    /// A built-in provider.
     Provider(Provider),
     /// The route's name, percent-decoded: a policy with chains.
     Route(String),
@@ -66,7 +65,6 @@ pub enum UpstreamName {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyRoute {
     pub upstream: UpstreamName,
-    /// The requested operation.
     pub operation: Operation,
     /// What the path says of the account at a cloud provider, and of the version of Google's APIs.
     pub place: Option<Place>,

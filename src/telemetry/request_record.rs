@@ -136,7 +136,6 @@ impl RequestRecord {
         text.map(|text| self.shown(text))
     }
 
-    /// Counts the request.
     pub(super) fn count(&self, metrics: &Metrics) {
         let upstream = self.upstream.as_ref().map(|(id, _)| *id);
         metrics.proxy_request(self.operation, self.shown_status(), upstream, self.duration);

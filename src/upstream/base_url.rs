@@ -42,7 +42,6 @@ pub enum BaseUrlError {
     /// Not a URL at all, or a part of it is malformed.
     #[error("not a URL: {0}")]
     Malformed(String),
-    /// Neither http nor https.
     #[error("the URL must begin with https:// or http://")]
     Scheme,
     /// A user name or a password, even an empty one.
@@ -51,13 +50,10 @@ pub enum BaseUrlError {
     /// A fragment, even an empty one.
     #[error("the URL must not contain a fragment")]
     Fragment,
-    /// A host name with characters that no DNS name has.
     #[error("the host name may contain only letters, digits, '-', '_' and '.'")]
     Host,
-    /// Port 0.
     #[error("0 is not a port")]
     Port,
-    /// Over 2,048 bytes.
     #[error("the URL is longer than {MAX_LENGTH} bytes")]
     TooLong,
 }

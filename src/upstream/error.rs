@@ -11,10 +11,8 @@ const STALE_LIMIT: Duration = Duration::from_secs(1);
 /// What went wrong between us and an upstream.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
-    /// The egress rules allow none of the upstream's addresses.
     #[error("the egress rules refuse the upstream: {0}")]
     Refused(#[from] EgressRefusal),
-    /// The upstream's name did not resolve.
     #[error("the upstream's name does not resolve: {0}")]
     Resolve(#[source] io::Error),
     /// No address accepted a connection; the error of the last one tried.
@@ -29,10 +27,8 @@ pub enum UpstreamError {
     /// Connected, but the response's head did not come in time.
     #[error("the upstream took too long to answer")]
     FirstByteTimeout,
-    /// The response's body stopped coming.
     #[error("the upstream went silent in the middle of its answer")]
     IdleTimeout,
-    /// The connection ended before the response did.
     #[error("the upstream closed the connection before its answer was complete")]
     Closed,
     /// What came is not a response that can be read only one way.

@@ -33,16 +33,13 @@ pub enum BodyBroke {
     /// It ended early, or its framing is wrong.
     #[error("the request body broke off")]
     Incomplete,
-    /// It is longer than it may be.
     #[error("the request body is too large")]
     TooLarge {
         /// In bytes.
         limit: u64,
     },
-    /// Nothing came for too long.
     #[error("the request body came too slowly")]
     TooSlow,
-    /// It was sent before.
     #[error("the request body can't be sent again")]
     Spent,
 }

@@ -16,7 +16,6 @@ use super::{
 /// The header that carries a call's number to the ledger (as the metadata `request_number`).
 pub(crate) const NUMBER_HEADER: &str = "x-gateway-request-number";
 
-/// The kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallKind {
     Chat,

@@ -47,7 +47,6 @@ impl From<io::Error> for ReadError {
     }
 }
 
-/// How a body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyEnd {
     /// With its last chunk or its declared length, or without a body by definition.

@@ -99,7 +99,6 @@ impl Database {
         Self { url: shared.url.clone(), shared: Arc::new(shared) }
     }
 
-    /// Which kind it is.
     pub(crate) fn kind(&self) -> Kind {
         self.shared.kind
     }

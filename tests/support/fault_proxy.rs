@@ -18,7 +18,6 @@ use super::database::Database;
 /// What the proxy does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// Forwards everything.
     Forward,
     /// Forwards everything but PostgreSQL's notifications.
     DropNotifications,

@@ -155,12 +155,10 @@ impl Fixture {
         Client::new(gateway).with_key(&self.caller_key)
     }
 
-    /// A plain chat request.
     pub(crate) fn chat() -> Request {
         Request::post_json(&Self::route("chat/completions"), &question(false))
     }
 
-    /// A streamed chat request.
     pub(crate) fn chat_stream() -> Request {
         Request::post_json(&Self::route("chat/completions"), &question(true))
     }
@@ -176,7 +174,6 @@ impl Fixture {
 pub(crate) struct Settled(String);
 
 impl Settled {
-    /// The value of a field.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let start = format!(" {name}=");
         let at = memchr::memmem::find(self.0.as_bytes(), start.as_bytes())? + start.len();

@@ -46,7 +46,6 @@ pub(super) fn take_chunk(buffer: &mut BytesMut) -> Result<Option<Chunk>, String>
     Ok(Some(Chunk::Data(data)))
 }
 
-/// Encodes a chunk.
 pub(super) fn put_chunk(data: &[u8]) -> Bytes {
     let mut framed = BytesMut::with_capacity(data.len() + 20);
     framed.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());

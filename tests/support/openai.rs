@@ -35,7 +35,6 @@ impl Usage {
         })
     }
 
-    /// In the form of a response.
     pub(crate) fn response(self) -> Value {
         json!({
             "input_tokens": self.prompt,

@@ -63,12 +63,10 @@ pub(crate) enum Reach {
 #[derive(Clone, Debug)]
 pub(crate) struct ExampleCall {
     pub(crate) reach: Reach,
-    /// The path parameters.
     pub(crate) parameters: Vec<(&'static str, String)>,
     /// With its question mark.
     pub(crate) query: &'static str,
     pub(crate) body: Option<Value>,
-    /// The status of a success.
     pub(crate) status: u16,
 }
 

@@ -6,7 +6,6 @@
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// From a seed.
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }

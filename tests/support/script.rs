@@ -29,7 +29,6 @@ pub(crate) enum Step {
     Chunk(Bytes),
     /// Writes chunks that are generated while sending.
     Chunks(Box<dyn Iterator<Item = Bytes> + Send>),
-    /// Ends a chunked body.
     EndChunks,
     /// Sets the marker: all earlier steps are done.
     Note(Marker),
@@ -85,7 +84,6 @@ impl Script {
         self.raw(head)
     }
 
-    /// Adds the head of a chunked answer.
     pub(crate) fn chunked_head(self, status: u16, headers: Headers<'_>) -> Self {
         self.head(status, &[headers, &[("transfer-encoding", "chunked")]].concat())
     }
@@ -125,7 +123,6 @@ impl Script {
         self.lazy(iter::repeat_n(chunk.into(), count))
     }
 
-    /// Ends a chunked body.
     pub(crate) fn end(self) -> Self {
         self.then(Step::EndChunks)
     }

@@ -29,10 +29,8 @@ use super::{
     wait::{DEADLINE, within},
 };
 
-/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordedRequest {
-    /// The index of its connection.
     pub(crate) connection: usize,
     pub(crate) method: String,
     pub(crate) target: String,
@@ -69,7 +67,6 @@ pub(crate) enum ClosedBy {
     Upstream,
 }
 
-/// An accepted connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SeenConnection {
     pub(crate) closed: Option<(ClosedBy, Instant)>,
@@ -176,13 +173,11 @@ impl ScriptedUpstream {
         within(deadline, what, async { changes.wait_for(condition).await.unwrap().clone() }).await
     }
 
-    /// Waits for the request with this index.
     pub(crate) async fn request(&self, index: usize) -> Arc<RecordedRequest> {
         let what = format!("the upstream's request {index}");
         Arc::clone(&self.wait_for(&what, |seen| seen.requests.len() > index).await.requests[index])
     }
 
-    /// The latest request.
     pub(crate) fn last_request(&self) -> Arc<RecordedRequest> {
         Arc::clone(self.seen().requests.last().expect("a request has reached the upstream"))
     }

@@ -16,13 +16,11 @@ const BETWEEN: Duration = Duration::from_millis(100);
 /// Why a directory can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another process uses it.
     #[error(
         "the journal {} is used by another process; use PostgreSQL and Redis for several processes",
         .0.display()
     )]
     InUse(PathBuf),
-    /// It can't be created or opened.
     #[error("the journal {} can't be opened: {error}", directory.display())]
     Io { directory: PathBuf, error: io::Error },
 }

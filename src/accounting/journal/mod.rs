@@ -33,7 +33,6 @@ use writer::Writer;
 /// Where the journal is, and how much it may hold.
 #[derive(Clone, Debug)]
 pub struct JournalOptions {
-    /// Its directory.
     pub directory: PathBuf,
     /// When so many bytes are in it, nothing more may begin.
     pub max_bytes: u64,
@@ -65,10 +64,8 @@ impl JournalOptions {
 /// Nothing more may begin: it could not be written to the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JournalFull {
-    /// It has reached its limit, since the database does not take what it holds.
     #[error("the journal is full: the database has not taken what it holds")]
     Bound,
-    /// The disk is full or fails.
     #[error("the journal is full: its disk takes no more")]
     Disk,
     /// The process ends.
@@ -321,7 +318,6 @@ impl Journal {
         self.lock.release();
     }
 
-    /// Its options.
     pub(super) fn options(&self) -> &JournalOptions {
         &self.options
     }

@@ -38,7 +38,6 @@ const ENTRY: u8 = 3;
 pub enum Record {
     /// An attempt is about to be sent. Written again when its segment would otherwise have to stay.
     Start(Arc<AttemptStart>),
-    /// An attempt has ended.
     End(Box<AttemptEnd>),
     /// Start and end at once: a blocked request, or an attempt that has no room in memory.
     Entry(Box<LedgerEntry>),

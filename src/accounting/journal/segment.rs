@@ -73,7 +73,6 @@ pub(in crate::accounting) fn remove(
 
 /// What a segment's bytes hold, piece by piece.
 pub enum Piece<'a> {
-    /// A record.
     Record(Record),
     /// Bytes that no record can be read from.
     Damaged(&'a [u8]),

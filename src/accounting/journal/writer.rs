@@ -48,7 +48,6 @@ pub(super) struct OpenAttempt {
 }
 
 impl Writer {
-    /// Begins a segment.
     pub(super) fn begin(directory: &Path, number: u64) -> io::Result<Self> {
         let mut writer = Self {
             file: Arc::new(create(directory, number)?),
@@ -83,7 +82,6 @@ impl Writer {
         })
     }
 
-    /// Appends a record.
     pub(super) fn append(&mut self, record: &[u8]) -> io::Result<()> {
         let outcome = loop {
             match (&*self.file).write(record) {

@@ -36,16 +36,12 @@ pub use rejected::NAME as REJECTED;
 /// Why the ledger can't be opened or flushed.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// The journal's directory can't be locked.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The journal's files can't be read or written.
     #[error("cannot read or write the journal: {0}")]
     Journal(#[from] std::io::Error),
-    /// The database did not take what the journal holds. It stays there.
     #[error("cannot write the journal to the database; it stays in the journal: {0}")]
     Database(#[from] DbError),
-    /// The ledger has been closed.
     #[error("the ledger is closed")]
     Closed,
 }

@@ -162,7 +162,6 @@ pub(super) fn columns(
     })
 }
 
-/// The fields as a new row.
 pub(super) fn new_row(
     scope: WorkspaceScope,
     fields: ModelConfigurationFields,

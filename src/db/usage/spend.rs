@@ -16,11 +16,9 @@ use crate::domain::money::NanoUsd;
 /// Whose spending is meant. All that is not empty has to hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpendConditions {
-    /// In one of these workspaces.
     pub workspaces: Vec<WorkspaceId>,
     /// By one of these people.
     pub users: Vec<UserId>,
-    /// With one of these keys.
     pub keys: Vec<ApiKeyId>,
     /// With one of these values, exactly, under each of these normalized metadata keys. No values
     /// match nothing.

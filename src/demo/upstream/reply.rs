@@ -12,7 +12,6 @@ use serde_json::Value;
 /// The most characters of the message that are repeated.
 const MAX_QUOTED: usize = 500;
 
-/// An answer.
 pub(super) struct Reply {
     /// Each but the first begins with a space.
     pub(super) words: Vec<String>,

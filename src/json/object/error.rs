@@ -6,16 +6,13 @@ use crate::json::tokenizer::MAX_LEVELS;
 /// Why a body is refused; always a 400.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// Nothing was sent.
     #[error("The request body is empty. Send a JSON object.")]
     Empty,
-    /// Not UTF-8.
     #[error("The request body is not valid UTF-8 (at byte {at}). Send JSON encoded as UTF-8.")]
     NotUtf8 {
         /// Offset of the first invalid byte.
         at: usize,
     },
-    /// Not JSON.
     #[error(
         "The request body is not valid JSON: {problem}. Send one JSON object and nothing after it."
     )]
@@ -23,13 +20,10 @@ pub enum BodyError {
         /// What is wrong, with line and column.
         problem: String,
     },
-    /// Not an object.
     #[error("The request body must be a JSON object, beginning with '{{'.")]
     NotAnObject,
-    /// Too many levels.
     #[error("The request body nests deeper than {MAX_LEVELS} levels. Flatten it.")]
     TooDeep,
-    /// Too many fields.
     #[error("The request body has more than {MAX_FIELDS} top-level fields. Send fewer.")]
     TooManyFields,
     /// The same key twice. Parsers differ in which one they use.

@@ -14,7 +14,6 @@ pub(super) struct ArrayReader {
 }
 
 impl ArrayReader {
-    /// Reads the next chunk.
     pub(super) fn push(&mut self, chunk: &[u8], contents: &mut StreamContents) {
         let mut at = 0;
         while let Some(part) = self.elements.next(chunk, &mut at) {
@@ -40,7 +39,6 @@ impl ArrayReader {
         }
     }
 
-    /// Whether the array is closed.
     pub(super) fn is_closed(&self) -> bool {
         self.elements.position() == Position::End
     }

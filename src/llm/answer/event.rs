@@ -39,9 +39,7 @@ pub(in crate::llm) struct LongEvent<'a> {
 pub(in crate::llm) struct EventContent {
     /// It ends the stream.
     pub(in crate::llm) is_terminal: bool,
-    /// It is a part of an answer.
     pub(in crate::llm) is_answer: bool,
-    /// It reports an error.
     pub(in crate::llm) is_error: bool,
     /// A bit for each choice that it is a part of, and that goes on after it, where choices end one by
     /// one.

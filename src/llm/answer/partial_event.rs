@@ -75,7 +75,6 @@ impl PartialEvent {
         event
     }
 
-    /// Whether everything is read.
     pub(super) fn reads_all(&self) -> bool {
         self.reads_all
     }

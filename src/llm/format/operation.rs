@@ -52,7 +52,6 @@ pub enum Operation {
     Gemini {
         /// The model as the caller encoded it.
         model: String,
-        /// What is asked of it.
         method: GeminiMethod,
     },
     /// A call of Bedrock's Converse API: `POST`, with the model in the path.
@@ -95,7 +94,6 @@ pub enum Operation {
     },
     /// A call of an endpoint of a provider of which the gateway reads nothing.
     Unmetered {
-        /// Its method.
         method: UnmeteredMethod,
         /// The path after the version, without anything encoded.
         path: String,

@@ -130,7 +130,6 @@ struct ObjectFacts {
     is_file: bool,
     has_file_data: bool,
     has_file_id: bool,
-    /// Its `source` is text.
     has_text_source: bool,
     /// Bytes in its `source`, decoded.
     source_bytes: u64,

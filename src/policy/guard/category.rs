@@ -14,15 +14,11 @@ text_enum! {
         GatewayKey = "gateway_key",
         /// Anthropic's keys and OAuth tokens.
         AnthropicKey = "anthropic_key",
-        /// OpenAI's keys.
         OpenAiKey = "openai_key",
-        /// Keys of other model providers.
         ModelProviderKey = "model_provider_key",
         /// AWS access keys and Bedrock keys.
         AwsKey = "aws_key",
-        /// GitHub's tokens.
         GithubToken = "github_token",
-        /// GitLab's tokens.
         GitlabToken = "gitlab_token",
         /// Google's API keys and OAuth tokens.
         GoogleKey = "google_key",
@@ -32,19 +28,15 @@ text_enum! {
         SlackToken = "slack_token",
         /// Stripe's secret keys.
         StripeKey = "stripe_key",
-        /// SendGrid's keys.
         SendgridKey = "sendgrid_key",
         /// Datadog's API and application keys.
         DatadogKey = "datadog_key",
-        /// npm's tokens.
         NpmToken = "npm_token",
-        /// PyPI's tokens.
         PypiToken = "pypi_token",
         /// JSON Web Tokens.
         Jwt = "jwt",
         /// Values that look random, after a name such as `password`.
         NamedSecret = "named_secret",
-        /// Payment card numbers.
         PaymentCard = "payment_card",
         /// International bank account numbers.
         Iban = "iban",
@@ -94,7 +86,6 @@ text_enum! {
         RuSnils = "ru_snils",
         /// E-mail addresses.
         Email = "email",
-        /// Phone numbers.
         Phone = "phone",
         /// Bitcoin and Ethereum addresses.
         CryptoAddress = "crypto_address",
@@ -102,7 +93,6 @@ text_enum! {
         IpAddress = "ip_address",
         /// Hardware addresses.
         MacAddress = "mac_address",
-        /// Names of persons.
         PersonName = "person_name",
         /// Places: addresses, towns, countries.
         Location = "location",

@@ -59,13 +59,11 @@ pub struct Report {
 /// Why a body, or an answer, was not scanned to its end. Whether it is sent is for the policies to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ScanError {
-    /// The time was over.
     #[error("the scan took longer than timeout_seconds")]
     TimeExceeded,
     /// It has more than 200,000 values.
     #[error("it has too many values")]
     TooManyValues,
-    /// It is not JSON, or nests too deeply.
     #[error("it is not JSON, or nests too deeply")]
     NotJson,
     /// An answer, or one of its events, is longer than what is kept of one.
@@ -77,7 +75,6 @@ pub enum ScanError {
     /// An answer is compressed, or damaged.
     #[error("it is compressed or damaged")]
     Unreadable,
-    /// It has more text than a service is asked about.
     #[error("it has too much text to search it for names")]
     TooMuchText,
     /// A service that recognizes names has not answered, or the answer has broken off before it was asked.
@@ -91,7 +88,6 @@ impl From<TimeExceeded> for ScanError {
     }
 }
 
-/// A value in the body.
 #[derive(Debug)]
 struct Value {
     /// Its place in the text that is being read; in the end, in the body.
@@ -108,7 +104,6 @@ struct Value {
 /// What is to be done about a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Edit {
-    /// Nothing.
     None,
     Block,
     /// A placeholder takes its place.

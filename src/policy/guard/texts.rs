@@ -171,7 +171,6 @@ pub(super) fn treatment_of(place: Place<'_>, value: &[u8]) -> Treatment {
     }
 }
 
-/// Whether the string is a link.
 pub(super) fn is_link(key: &[u8]) -> bool {
     matches!(
         key,

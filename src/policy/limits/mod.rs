@@ -115,9 +115,7 @@ pub const LEASE: Duration = Duration::from_secs(15);
 /// The counters. Clones share them.
 #[derive(Clone, Debug)]
 pub enum Counters {
-    /// In this process.
     Memory(Memory),
-    /// In Redis.
     Redis(Redis),
 }
 

@@ -79,7 +79,6 @@ pub struct UpstreamClient {
 
 /// One request.
 pub struct UpstreamRequest {
-    /// The method.
     pub method: Method,
     /// The URL, from [`crate::upstream::BaseUrl::join`].
     pub target: RequestTarget,

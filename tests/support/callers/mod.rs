@@ -89,7 +89,6 @@ impl Caller {
         }
     }
 
-    /// The next request.
     pub(crate) fn request(&self, model: &str) -> Request {
         match self.format {
             Format::Chat => chat::request(self, model),

@@ -150,7 +150,6 @@ impl StrictProvider {
         (own, upstream)
     }
 
-    /// Begins a conversation.
     pub(crate) fn begin(&self, steps: Vec<Step>, keeps: Keeps) {
         let (answered, violations) = (Vec::new(), Vec::new());
         let conversation = Conversation { steps, keeps, answered, before: None, violations };

@@ -68,7 +68,6 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// What this host says.
     pub(crate) fn said_by(&self, host: Host) -> Vec<Said> {
         let is_within_turn = matches!(self.asks, UserTurn::Results(..));
         let is_said = |said: &&Said| {

@@ -196,7 +196,6 @@ fn hidden(text: &str, host: Host) -> Option<Part> {
 }
 
 impl Host {
-    /// Whether its answers show thoughts.
     pub(crate) fn shows_thoughts(self) -> bool {
         !matches!(self.speaks, Speaks::Chat(ChatRules::OpenAi | ChatRules::Mistral))
     }

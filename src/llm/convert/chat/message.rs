@@ -7,7 +7,6 @@ use super::reasoning::{Entry, find_google, write_details, write_extra_content};
 use super::usage::{has_counts, write_usage};
 use crate::json::writer::JsonWriter;
 
-/// Writes an answer.
 pub(in super::super) fn write_answer(context: &AnswerContext, answer: &Answer) -> String {
     let mut json = JsonWriter::new();
     json.object(|json| {

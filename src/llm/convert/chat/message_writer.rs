@@ -46,7 +46,6 @@ pub(super) fn check_messages(
     Ok(())
 }
 
-/// Writes the array of messages.
 pub(super) fn write_messages(
     json: &mut JsonWriter,
     request: &Request<'_>,

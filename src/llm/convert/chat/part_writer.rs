@@ -56,7 +56,6 @@ pub(super) fn write_media(json: &mut JsonWriter, media: &Media<'_>) {
     }
 }
 
-/// Writes a part of text.
 pub(super) fn write_text(json: &mut JsonWriter, text: &str) {
     json.object(|json| {
         json.key("type").string("text");

@@ -172,7 +172,6 @@ pub(super) fn find_google<'o, 'a>(opaque: &'o [Opaque<'a>]) -> Option<&'o Opaque
     opaque.iter().find(|one| one.is_of(Family::Google) && one.kind == OpaqueKind::Signature)
 }
 
-/// Writes the member `extra_content`.
 pub(super) fn write_extra_content(json: &mut JsonWriter, signature: &Opaque<'_>) {
     json.key("extra_content").object(|json| {
         json.key("google").object(|json| {

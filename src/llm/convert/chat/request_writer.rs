@@ -17,7 +17,6 @@ const MAX_STOPS: usize = 4;
 /// The longest text that says whom a request is for, in characters (OpenAI, `safety_identifier`).
 const MAX_USER: usize = 64;
 
-/// Writes a request.
 pub(in super::super) fn write_request(
     request: &Request<'_>,
     target: &Target<'_>,

@@ -14,7 +14,6 @@ use crate::llm::answer::event::{is_error, mentions_error};
 /// The data of the event that ends a stream.
 pub(super) const DONE: &str = "[DONE]";
 
-/// Reads the frames of a stream.
 #[derive(Debug, Default)]
 pub(in super::super) struct StreamReader {
     has_started: bool,
@@ -41,7 +40,6 @@ impl StreamReader {
         Self::default()
     }
 
-    /// Reads a frame.
     pub(in super::super) fn read(
         &mut self,
         name: Option<&str>,

@@ -73,7 +73,6 @@ fn formats(kind: MediaKind) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-/// Writes the block.
 pub(super) fn write_media(
     media: &Media<'_>,
     documents: &mut DocumentNames,

@@ -6,7 +6,6 @@ use super::super::request::{Block, Request};
 use super::content::{ContentWriter, is_written};
 use crate::json::writer::JsonWriter;
 
-/// Writes the member `messages`.
 pub(super) fn write_messages(
     request: &Request<'_>,
     json: &mut JsonWriter,

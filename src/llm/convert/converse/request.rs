@@ -10,7 +10,6 @@ use super::messages::write_messages;
 use super::tools::write_tools;
 use crate::json::writer::JsonWriter;
 
-/// Writes the request for `target`.
 pub(in crate::llm::convert) fn write_request(
     request: &Request<'_>,
     target: &Target<'_>,

@@ -10,7 +10,6 @@ use crate::llm::converse::parse_usage;
 /// The most calls that may be open at a time; AWS closes each before the next.
 const MAX_OPEN: usize = 64;
 
-/// Reads a stream.
 #[derive(Debug, Default)]
 pub(in crate::llm::convert) struct StreamReader {
     has_started: bool,

@@ -10,7 +10,6 @@ use super::part::Part;
 use super::thinking::Model;
 use crate::json::writer::JsonWriter;
 
-/// Writes the member `contents`.
 pub(super) fn write_contents(
     request: &Request<'_>,
     model: Model<'_>,

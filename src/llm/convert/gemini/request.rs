@@ -11,7 +11,6 @@ use crate::json::writer::JsonWriter;
 /// The most sequences at which a model can stop.
 const MAX_STOP_SEQUENCES: usize = 5;
 
-/// Writes the request for `target`.
 pub(in crate::llm::convert) fn write_request(
     request: &Request<'_>,
     target: &Target<'_>,

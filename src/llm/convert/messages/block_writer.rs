@@ -50,7 +50,6 @@ pub(super) fn write_block(
     Ok(())
 }
 
-/// Writes a block of text.
 pub(super) fn write_text(text: &str, cache: Option<CacheMark>, json: &mut JsonWriter) {
     json.object(|json| {
         json.key("type").string("text");

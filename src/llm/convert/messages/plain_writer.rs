@@ -11,7 +11,6 @@ use crate::llm::convert::AnswerContext;
 use crate::llm::convert::answer::{Answer, AnswerBlock, BlockKind};
 use crate::llm::convert::request::ToolCall;
 
-/// Writes a plain answer.
 pub(in crate::llm::convert) fn write_answer(context: &AnswerContext, answer: &Answer) -> String {
     let is_call = |block: &&AnswerBlock| matches!(block.kind, BlockKind::ToolCall { .. });
     let has_call = answer.blocks.iter().any(|block| is_call(&block));

@@ -13,7 +13,6 @@ use crate::llm::convert::request::{
 /// What only Anthropic's API does, and what the answer would be wrong without.
 const ONLY_ANTHROPICS: &str = "is only supported by models that Anthropic's API serves";
 
-/// Reads a request.
 pub(in crate::llm::convert) fn read_request<'a>(
     json: &'a str,
 ) -> Result<Request<'a>, ConvertError> {

@@ -15,7 +15,6 @@ use crate::llm::convert::request::{
 /// The parameters of a tool that has none; `input_schema` is required.
 const NO_PARAMETERS: &str = r#"{"type":"object","properties":{}}"#;
 
-/// Writes a request.
 pub(in crate::llm::convert) fn write_request(
     request: &Request<'_>,
     target: &Target<'_>,

@@ -13,7 +13,6 @@ use crate::llm::convert::request::{Block, Role, SystemPart, TextBlock, Turn};
 /// provider's cache would ever find the prompt again.
 const BILLING_HEADER: &str = "x-anthropic-billing-header";
 
-/// Reads `system`.
 pub(super) fn read_system<'a>(
     body: &Fields<'a>,
     path: &Path<'_>,

@@ -82,7 +82,6 @@ fn next_role(turns: &[Turn<'_>], index: usize) -> Option<Role> {
     next.map(|turn| turn.role)
 }
 
-/// Writes the messages.
 pub(super) fn write_messages(
     messages: &[Message<'_, '_>],
     json: &mut JsonWriter,

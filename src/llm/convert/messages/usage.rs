@@ -4,7 +4,6 @@ use crate::json::writer::JsonWriter;
 use crate::llm::convert::answer::AnswerUsage;
 use crate::llm::messages::parse_usage;
 
-/// Reads a `usage` object.
 pub(super) fn read_usage(raw: &str) -> Option<AnswerUsage> {
     parse_usage(raw).map(|usage| usage.counts.into())
 }

@@ -15,7 +15,6 @@ const STATE: &str = "needs a model whose provider speaks the Responses API, sinc
      send the whole conversation in 'input'";
 const RESPONSES_ONLY: &str = "needs a model whose provider speaks the Responses API; leave it out";
 
-/// Reads a request.
 pub(in crate::llm::convert) fn read_request(json: &str) -> Result<Request<'_>, ConvertError> {
     let root = Path::ROOT;
     let body = Fields::parse(json, &root)?;
@@ -205,7 +204,6 @@ fn read_format<'a>(
     }
 }
 
-/// Whether a raw value is this number.
 fn is_number(raw: &str, number: f64) -> bool {
     raw.parse::<f64>().is_ok_and(|value| value == number)
 }

@@ -301,7 +301,6 @@ pub(super) fn failure(raw: Option<&str>) -> Failure {
     Failure { code, message }
 }
 
-/// Reads a `usage` object.
 fn read_usage(raw: &str) -> Option<AnswerUsage> {
     let counts = Format::Responses.parse_usage(raw)?.counts;
     let through_cache =

@@ -7,7 +7,6 @@ use super::super::fields::{Fields, Path};
 use super::super::request::{Named, Text, Tool, ToolChoice};
 use super::only_openai;
 
-/// Reads the elements of `tools`.
 pub(super) fn read_tools<'a>(
     tools: &[&'a str],
     root: &Path<'_>,

@@ -23,7 +23,6 @@ const EFFORTS: [(u64, &str); 2] = [(2048, "low"), (8192, "medium")];
 /// Named where a format asks for a name and the caller gave none.
 const SCHEMA_NAME: &str = "response";
 
-/// Writes the request.
 pub(in crate::llm::convert) fn write_request(
     request: &Request<'_>,
     target: &Target<'_>,

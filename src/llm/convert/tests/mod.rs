@@ -22,7 +22,6 @@ use super::{
 use crate::llm::answer::BinaryEvents;
 use crate::llm::format::Format;
 
-/// The formats of callers.
 const CALLERS: [Format; 3] = [Format::Chat, Format::Responses, Format::Messages];
 /// All formats that are converted.
 const ALL: [Format; 5] =

@@ -11,7 +11,6 @@ use super::{ALL, name};
 use crate::llm::event_stream::event_message;
 use crate::llm::format::Format;
 
-/// A recorded answer.
 #[derive(Clone)]
 pub(super) struct Recording {
     pub(super) format: Format,

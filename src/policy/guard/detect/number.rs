@@ -217,7 +217,6 @@ impl Number<'_> {
     }
 }
 
-/// The checks of these categories.
 fn checks_of(categories: Categories) -> u32 {
     let checks = CHECKS.iter().enumerate();
     let of_these = checks.filter(|(_, check)| categories.contains(check.category));

@@ -96,7 +96,6 @@ fn has_beginning(block: &[u8]) -> bool {
     }
 }
 
-/// Whether a string can begin with the byte.
 fn can_begin(byte: u8) -> bool {
     (byte.wrapping_sub(b'a') < 26) | (byte.wrapping_sub(b'A') < 26) | (byte >= 0x80)
 }

@@ -28,7 +28,6 @@ pub(in super::super) struct Redactor<'a> {
     /// What was found, also where it may stand, if answers are scanned.
     pub(super) sent: SentValues,
     pub(super) literals: BTreeSet<String>,
-    /// Whether the body has media.
     pub(super) has_media: bool,
     /// Media in the body whose type is not known yet: the bytes between the quotes.
     pub(super) media: Vec<Range<usize>>,

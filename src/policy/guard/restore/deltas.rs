@@ -113,7 +113,6 @@ pub(super) struct Delta {
     pub(super) call: Option<Digest>,
 }
 
-/// What an event has.
 #[derive(Debug, Default)]
 pub(super) struct EventParts {
     pub(super) deltas: Vec<Delta>,

@@ -37,7 +37,6 @@ pub(super) enum Content {
 /// Reads the tokens of an answer.
 pub(super) struct AnswerReader<'t> {
     format: Format,
-    /// Whether the answer is scanned.
     is_scanned: bool,
     tokens: Tokenizer<'t>,
     pub(super) keys: Keys<'t>,
@@ -69,7 +68,6 @@ impl<'t> AnswerReader<'t> {
         }
     }
 
-    /// Reads to the end.
     pub(super) fn read_all(mut self) -> Result<Vec<AnswerValue>, SyntaxError> {
         loop {
             let token = self.next()?;

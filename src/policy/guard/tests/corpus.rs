@@ -22,7 +22,6 @@ const LEAST: f64 = 0.99;
 /// user, which look like e-mail addresses.
 const MOST_OTHERS: f64 = 0.023;
 
-/// A kind of values.
 pub(super) struct Kind {
     pub(super) category: Category,
     /// What stands before a value, where only that tells it.

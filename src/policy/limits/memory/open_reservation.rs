@@ -24,7 +24,6 @@ impl SpendKey {
     }
 }
 
-/// A rate counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct RateKey {
     pub(super) counter: PolicyId,
@@ -52,7 +51,6 @@ impl CounterKey {
     }
 }
 
-/// A reservation.
 #[derive(Debug)]
 pub(super) struct OpenReservation {
     pub(super) parts: SmallVec<[(CounterKey, i64); 3]>,

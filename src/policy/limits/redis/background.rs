@@ -86,7 +86,6 @@ impl Inner {
         result
     }
 
-    /// Sends one correction.
     pub(super) async fn send(&self, correction: &Correction) -> Result<(), Failure> {
         let now = self.clock.now();
         self.client.call::<i64>(|run| self.scripts.settle(correction, run, now)).await.map(|_| ())

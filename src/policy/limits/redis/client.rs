@@ -34,7 +34,6 @@ const YOUNG: u64 = 3;
 /// Why a call failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It was not sent.
     NotSent,
     /// It was sent and may still be executed.
     Unanswered(String),

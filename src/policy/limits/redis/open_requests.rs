@@ -40,7 +40,6 @@ struct Inner {
     last_stamp: u64,
 }
 
-/// All open requests.
 #[derive(Default)]
 pub(super) struct OpenRequests(Mutex<Inner>);
 

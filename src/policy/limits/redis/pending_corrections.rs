@@ -44,7 +44,6 @@ impl Correction {
     }
 }
 
-/// The corrections that wait.
 #[derive(Debug)]
 pub(super) struct PendingCorrections {
     queue: Mutex<VecDeque<Correction>>,

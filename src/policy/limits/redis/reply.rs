@@ -8,7 +8,6 @@ use super::super::retry_times::{saturated, until_bucket_left, until_next_window}
 use super::super::{Claim, Claims, LimitStatus, LimitStatuses, Reserved};
 use crate::policy::limit::Limit;
 
-/// The reply.
 pub(super) enum Reply {
     /// In this generation of keys.
     Reserved(Reserved, Arc<str>),

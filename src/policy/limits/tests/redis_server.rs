@@ -111,7 +111,6 @@ impl RedisServer {
         redis::from_redis_value(self.command(&["KEYS", pattern]).await).unwrap()
     }
 
-    /// Runs a command.
     pub(super) async fn command(&self, words: &[&str]) -> redis::Value {
         let client = redis::Client::open(self.url.as_str()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();

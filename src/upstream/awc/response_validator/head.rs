@@ -18,7 +18,6 @@ pub(super) enum Head {
     Partial,
     /// An interim response (1xx) of so many bytes; the answer is still to come.
     Interim(usize),
-    /// The head of the answer.
     Final(FinalHead),
 }
 

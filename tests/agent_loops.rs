@@ -32,7 +32,7 @@ pub(crate) fn cases() -> Vec<Case> {
 /// A gateway whose built-in providers are the strict ones.
 async fn start(database: &Database) -> (TestApp, Fixture, StrictProvider) {
     let (strict, upstream) = StrictProvider::start().await;
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
+    let origin = upstream.origin();
     let mut names: Vec<&str> = HOSTS.iter().map(|host| host.name).collect();
     names.sort_unstable();
     names.dedup();

@@ -16,7 +16,6 @@ use crate::support::{
     script::{Script, data},
     secrets,
     streams::{broken_off, call_arguments, events},
-    upstream::ScriptedUpstream,
 };
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -48,8 +47,7 @@ pub(crate) fn scanning(action: &str) -> Value {
 
 async fn start(database: &Database, action: &str) -> (TestApp, Fixture) {
     secrets::register(EMAIL);
-    let app = TestApp::start(database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(database).await;
     team.set_price(PRICE).await;
     guard(&app.admin(), &team, scanning(action)).await;
     (app, team)
@@ -233,13 +231,8 @@ async fn a_scan_that_takes_too_long_does_what_the_policy_says(database: Database
 /// A workspace with keys of providers, all at the scripted upstream.
 pub(crate) async fn with_providers(database: &Database, action: &str) -> (TestApp, Fixture) {
     secrets::register(EMAIL);
-    let upstream = ScriptedUpstream::start().await;
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
-    let origins = ["gemini", "anthropic", "openai", "bedrock"]
-        .map(|name| format!("{name}={origin}"))
-        .join(",");
-    let app = TestApp::with(database, &["--provider-origin", &origins]).await;
-    let team = Fixture::before(&app.admin(), app.address(), upstream).await;
+    let providers = ["gemini", "anthropic", "openai", "bedrock"];
+    let (app, team) = TestApp::in_place_of(database, &providers).await;
     for name in
         ["GOOGLE_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "AWS_BEARER_TOKEN_BEDROCK"]
     {

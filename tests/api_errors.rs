@@ -24,7 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn malformed_and_unknown_ids_get_404(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let absent = uuid::Uuid::now_v7().to_string();
     for operation in operations(&tenants).await {
         if operation.data_plane() || operation.public() {
@@ -96,7 +96,7 @@ async fn unknown_paths_get_404_and_wrong_methods_405(database: Database) {
 }
 
 async fn errors_do_not_quote_the_request(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let secret = "sk-in-the-wrong-place-0123456789";
     secrets::register(secret);
     let admin = tenants.admin();

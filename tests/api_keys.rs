@@ -35,7 +35,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn a_key_is_created_and_listed(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (admin, path) = (tenants.admin(), tenants.home.team.path("api-keys"));
     let expires = "2999-01-02T03:04:05.123456Z";
     let body = json!({
@@ -137,7 +137,7 @@ async fn assert_refused(tenants: &TwoTenants, key: &str, status: u16, code: &str
 }
 
 async fn a_rotated_key_keeps_its_id(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (id, old) = admin_key(&tenants).await;
     let path = tenants.home.team.path(&format!("api-keys/{id}"));
     assert_works(&tenants, &old).await;
@@ -164,7 +164,7 @@ async fn a_rotated_key_keeps_its_id(database: Database) {
 }
 
 async fn the_old_credential_works_until_its_grace_period_ends(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (id, first) = admin_key(&tenants).await;
     let rotate = tenants.home.team.path(&format!("api-keys/{id}/rotate"));
     let grace = json!({"grace_seconds": 3600});
@@ -193,7 +193,7 @@ async fn the_old_credential_works_until_its_grace_period_ends(database: Database
 }
 
 async fn the_number_of_credentials_is_limited(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (id, _) = admin_key(&tenants).await;
     let rotate = tenants.home.team.path(&format!("api-keys/{id}/rotate"));
     for grace in [json!(-1), json!(2_592_001), json!("1"), json!(1.5), json!(null)] {
@@ -214,7 +214,7 @@ async fn the_number_of_credentials_is_limited(database: Database) {
 }
 
 async fn a_disabled_or_revoked_key_gets_401(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (id, key) = admin_key(&tenants).await;
     let path = tenants.home.team.path(&format!("api-keys/{id}"));
     assert_works(&tenants, &key).await;
@@ -227,7 +227,7 @@ async fn a_disabled_or_revoked_key_gets_401(database: Database) {
 }
 
 async fn an_expired_key_gets_401(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (id, key) = admin_key(&tenants).await;
     assert_works(&tenants, &key).await;
     let path = tenants.home.team.path(&format!("api-keys/{id}"));
@@ -245,7 +245,7 @@ async fn an_expired_key_gets_401(database: Database) {
 }
 
 async fn keys_of_a_deactivated_user_get_401(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let body =
         json!({"name": "Theirs", "role": "WORKSPACE_ADMIN", "user_id": tenants.home.user_id});
     let path = tenants.home.team.path("api-keys");
@@ -263,7 +263,7 @@ async fn keys_of_a_deactivated_user_get_401(database: Database) {
 }
 
 async fn keys_of_a_suspended_organization_get_403(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (_, key) = admin_key(&tenants).await;
     let never_used = admin_key(&tenants).await.1;
     assert_works(&tenants, &key).await;
@@ -288,7 +288,7 @@ async fn keys_of_a_suspended_organization_get_403(database: Database) {
 }
 
 async fn the_last_use_is_recorded(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let began = chrono::Utc::now();
     let (used, unused) = (admin_key(&tenants).await, admin_key(&tenants).await);
     assert_works(&tenants, &used.1).await;
@@ -321,7 +321,7 @@ fn wrong_secret(known: &str, secret: &str) -> String {
 }
 
 async fn wrong_secrets_are_limited_without_locking_the_key_out(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (_, good) = admin_key(&tenants).await;
     let (_, bystander) = admin_key(&tenants).await;
     assert_works(&tenants, &good).await;
@@ -350,7 +350,7 @@ async fn wrong_secrets_are_limited_without_locking_the_key_out(database: Databas
 }
 
 async fn concurrent_first_uses_succeed(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (_, key) = admin_key(&tenants).await;
     let client = tenants.app.as_key(&key);
     let (known, secret) = key.rsplit_once('_').unwrap();

@@ -62,7 +62,7 @@ async fn events(tenants: &TwoTenants, key: &RoleKey) -> Vec<Value> {
 }
 
 async fn every_change_is_audited(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     for operation in operations(&tenants).await.iter().filter(|operation| operation.writes()) {
         let key = permitted_key(&tenants, operation);
         let example = example_call(&tenants, operation).await;
@@ -115,7 +115,7 @@ async fn every_change_is_audited(database: Database) {
 }
 
 async fn a_change_that_cannot_be_audited_is_rolled_back(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     for operation in operations(&tenants).await.iter().filter(|operation| operation.writes()) {
         let client = tenants.app.as_key(&permitted_key(&tenants, operation).key);
         let example = example_call(&tenants, operation).await;
@@ -134,7 +134,7 @@ async fn a_change_that_cannot_be_audited_is_rolled_back(database: Database) {
 }
 
 async fn a_change_without_effect_is_not_audited(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let user = format!("/api/v1/users/{}", tenants.home.user_id);
     tenants.admin().delete(&user).await.expect(204);
     tenants.admin().delete(&user).await.expect(204);
@@ -151,7 +151,7 @@ async fn a_change_without_effect_is_not_audited(database: Database) {
 }
 
 async fn keys_see_the_events_of_their_scope(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let home = &tenants.home;
     for event in events(&tenants, tenants.key("WORKSPACE_ADMIN")).await {
         assert_eq!(event["workspace_id"], home.team.workspace_id, "{event}");
@@ -173,7 +173,7 @@ async fn keys_see_the_events_of_their_scope(database: Database) {
 }
 
 async fn events_are_filtered_and_paged(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let admin = tenants.admin();
     let of = async |query: &str| {
         let log = admin.get(&format!("/api/v1/audit-log?limit=200&{query}")).await.expect(200);

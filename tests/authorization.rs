@@ -4,7 +4,6 @@
 //! An operation without an [example](crate::support::operations::example_call) fails here.
 
 use crate::support::{
-    app::TestApp,
     case::{Case, cases},
     database::Database,
     database_dump::differences,
@@ -42,12 +41,8 @@ fn allowed(role: Role, operation: &Operation, example: &ExampleCall) -> bool {
     }
 }
 
-async fn tenants(database: &Database) -> TwoTenants {
-    TwoTenants::make(TestApp::start(database).await).await
-}
-
 async fn roles_have_the_documented_permissions(database: Database) {
-    let tenants = tenants(&database).await;
+    let tenants = TwoTenants::start(&database).await;
     for key in tenants.roles() {
         let me = tenants.app.as_key(&key.key).get("/api/v1/me").await.expect(200).json();
         assert_eq!(me["role"], key.role.name);
@@ -64,7 +59,7 @@ async fn roles_have_the_documented_permissions(database: Database) {
 }
 
 async fn missing_and_invalid_keys_are_refused(database: Database) {
-    let tenants = tenants(&database).await;
+    let tenants = TwoTenants::start(&database).await;
     let app = &tenants.app;
     let (known, secret) = tenants.home.team.caller_key.rsplit_once('_').unwrap();
     let unknown = tollgate::crypto::ApiKeyText::generate(&mut |buffer: &mut [u8]| {
@@ -98,7 +93,7 @@ async fn missing_and_invalid_keys_are_refused(database: Database) {
 }
 
 async fn other_tenants_see_and_change_nothing(database: Database) {
-    let tenants = tenants(&database).await;
+    let tenants = TwoTenants::start(&database).await;
     for operation in operations(&tenants).await {
         if operation.public() {
             continue;
@@ -147,7 +142,7 @@ async fn other_tenants_see_and_change_nothing(database: Database) {
 }
 
 async fn each_role_can_do_exactly_what_it_is_permitted(database: Database) {
-    let tenants = tenants(&database).await;
+    let tenants = TwoTenants::start(&database).await;
     for operation in operations(&tenants).await {
         let denied_example = example_call(&tenants, &operation).await;
         let before = database.dump().await;
@@ -185,7 +180,7 @@ async fn each_role_can_do_exactly_what_it_is_permitted(database: Database) {
 }
 
 async fn permissions_are_checked_before_the_body(database: Database) {
-    let tenants = tenants(&database).await;
+    let tenants = TwoTenants::start(&database).await;
     let broken = |target: &str, method: &str| {
         Request::new(method, target).header("content-type", "application/json").body("{\"nam")
     };

@@ -11,7 +11,7 @@ use crate::support::{
     database::Database,
     fixture::Fixture,
     http::{Answer, Request},
-    ledger_rows::{self, Row},
+    ledger_rows::last_row,
     openai::{self, Usage},
     policies,
     script::Script,
@@ -47,7 +47,7 @@ impl Setup {
     async fn start(database: &Database) -> Self {
         let (entra, tokens) = token_endpoint(json!(3600)).await;
         let upstream = ScriptedUpstream::start().await;
-        let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
+        let origin = upstream.origin();
         let origins =
             format!("azure={origin},entra=http://{}/e,openai={origin}/o", entra.address());
         let app = TestApp::with_stopped_clock(database, &["--provider-origin", &origins]).await;
@@ -64,12 +64,6 @@ impl Setup {
 
     pub(crate) async fn ask(&self, path: &str, body: &Value) -> Answer {
         self.team.caller().post_json(path, body).await
-    }
-
-    async fn last_row(&self, count: usize) -> Row {
-        let rows = ledger_rows::rows_at_least(self.app.database(), count).await;
-        assert_eq!(rows.len(), count, "{rows:?}");
-        rows.into_iter().next_back().unwrap()
     }
 }
 
@@ -122,7 +116,7 @@ async fn a_key_and_a_resource_are_the_whole_setup(database: Database) {
     assert_eq!(sent.path(), "/openai/v1/chat/completions");
     assert_eq!((sent.header("api-key"), sent.header("authorization")), (Some(KEY), None));
     assert_eq!(sent.body, question("my-gpt").to_string());
-    let row = setup.last_row(1).await;
+    let row = last_row(&setup.app, 1).await;
     assert_eq!(row.cost, Some(10 * 1_000 + 7 * 2_000), "{row:?}");
     for (path, upstream_path) in [
         ("/azure/openai/v1/responses?api-version=preview", "/openai/v1/responses"),
@@ -133,7 +127,7 @@ async fn a_key_and_a_resource_are_the_whole_setup(database: Database) {
         assert_eq!(setup.team.upstream.last_request().path(), upstream_path);
     }
     // The name of a deployment tells no price.
-    let row = setup.last_row(3).await;
+    let row = last_row(&setup.app, 3).await;
     assert_eq!((row.configuration.as_str(), row.cost), ("azure", None), "{row:?}");
 }
 
@@ -185,12 +179,12 @@ async fn claude_is_called_in_anthropics_format(database: Database) {
     ] {
         assert_eq!(sent.header(name), value, "{name}");
     }
-    let row = setup.last_row(1).await;
+    let row = last_row(&setup.app, 1).await;
     assert_eq!((row.input_tokens, row.output_tokens), (Some(10), Some(7)), "{row:?}");
     setup.team.upstream.push(Script::json(200, &json!({"input_tokens": 9})));
     let count = "/azure/anthropic/v1/messages/count_tokens";
     setup.ask(count, &question("my-claude")).await.expect(200);
-    assert_eq!(setup.last_row(2).await.cost, Some(0));
+    assert_eq!(last_row(&setup.app, 2).await.cost, Some(0));
 }
 
 async fn what_is_missing_or_wrong_is_named(database: Database) {
@@ -312,7 +306,7 @@ async fn a_deployment_stands_for_a_model(database: Database) {
     }
     let sent = setup.team.upstream.last_request();
     assert_eq!(sent.path(), "/openai/deployments/my%20gpt/chat/completions");
-    let row = setup.last_row(3).await;
+    let row = last_row(&setup.app, 3).await;
     assert_eq!(row.cost, Some(10 * 1_000 + 7 * 2_000), "{row:?}");
     policies::has_spent(&admin, &cap, 2 * 24_000).await;
     let row = admin.get(&setup.team.path("requests")).await.expect(200).json()["data"][0].clone();
@@ -353,7 +347,7 @@ async fn only_the_organization_says_what_a_deployment_is(database: Database) {
     for (number, deployment) in ["my-gpt", "other"].into_iter().enumerate() {
         setup.team.upstream.push(answer());
         setup.ask(CHAT, &question(deployment)).await.expect(200);
-        let row = setup.last_row(number + 1).await;
+        let row = last_row(&setup.app, number + 1).await;
         assert_eq!(row.cost, Some(10 * 1_000 + 7 * 2_000), "{row:?}");
     }
     // The audit log has the change.

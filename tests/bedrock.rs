@@ -13,7 +13,7 @@ use crate::support::{
     event_stream::{invoked, message},
     fixture::Fixture,
     http::{Answer, Request},
-    ledger_rows::{self, Row},
+    ledger_rows::last_row,
     policies::{self, spend_cap},
     script::Script,
     secrets,
@@ -50,7 +50,7 @@ pub(crate) async fn start_before(
     database: &Database,
     upstream: ScriptedUpstream,
 ) -> (TestApp, Fixture) {
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
+    let origin = upstream.origin();
     let origins = format!("bedrock={origin}");
     let app = TestApp::with_stopped_clock(database, &["--provider-origin", &origins]).await;
     let team = Fixture::before(&app.admin(), app.address(), upstream).await;
@@ -98,12 +98,6 @@ pub(crate) fn conversed() -> Script {
 pub(crate) fn stream(bytes: &[u8], size: usize) -> Script {
     let binary = [("content-type", "application/vnd.amazon.eventstream")];
     Script::new().chunked_head(200, &binary).chunks(bytes.chunks(size).map(<[u8]>::to_vec))
-}
-
-pub(crate) async fn last_row(app: &TestApp, count: usize) -> Row {
-    let rows = ledger_rows::rows_at_least(app.database(), count).await;
-    assert_eq!(rows.len(), count, "{rows:?}");
-    rows.into_iter().next_back().unwrap()
 }
 
 #[track_caller]
@@ -390,7 +384,7 @@ async fn caps_see_the_limits_of_claude_and_refuse_what_is_unknown(database: Data
 
 async fn configurations_have_invoke(database: Database) {
     let (app, team) = start(&database).await;
-    let base = team.upstream.base_url().trim_end_matches("/v1").to_owned();
+    let base = team.upstream.origin();
     let more = json!({"provider": "bedrock", "base_url": base, "model": CLAUDE});
     team.configure("claude", more).await;
     let answer = json!({"type": "message", "content": [{"type": "text", "text": "Hi"}],

@@ -3,15 +3,15 @@
 use serde_json::{Value, json};
 
 use crate::bedrock::{
-    CLAUDE, ID, NOVA, SECRET, conversed, is_error, is_signed, last_row, path, put_key, question,
-    start, start_before, start_with_key,
+    CLAUDE, ID, NOVA, SECRET, conversed, is_error, is_signed, path, put_key, question, start,
+    start_before, start_with_key,
 };
 use crate::support::{
     app::TestApp,
     case::{Case, cases},
     database::Database,
     fixture::Fixture,
-    ledger_rows,
+    ledger_rows::{self, last_row},
     script::{Pause, Script},
     secrets,
     upstream::{RecordedRequest, ScriptedUpstream},
@@ -120,7 +120,7 @@ async fn its_models_are_listed(database: Database) {
 
 async fn each_attempt_is_signed_anew(database: Database) {
     let upstream = ScriptedUpstream::start().await;
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
+    let origin = upstream.origin();
     let origins = format!("bedrock={origin}");
     // One worker has one pool, so that the second request reuses the first connection.
     let options = ["--workers", "1", "--provider-origin", &origins];

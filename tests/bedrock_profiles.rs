@@ -3,13 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::bedrock::{
-    CLAUDE, NOVA, SECRET, STREAM, conversed, events_of_claude, is_error, is_signed, last_row,
+    CLAUDE, NOVA, SECRET, STREAM, conversed, events_of_claude, is_error, is_signed,
     message_to_claude, start_with_key, stream,
 };
 use crate::support::{
     case::{Case, cases},
     database::Database,
     event_stream::invoked,
+    ledger_rows::last_row,
     policies::{self, spend_cap},
     script::Script,
 };

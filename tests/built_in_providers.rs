@@ -14,7 +14,7 @@ use crate::support::{
     database::Database,
     fixture::Fixture,
     http::{Answer, Request},
-    ledger_rows::{self, Row},
+    ledger_rows::{self, last_row},
     openai,
     policies::{self, rate_limit, spend_cap},
     script::Script,
@@ -44,7 +44,7 @@ const KEY: &str = "sk-built-in-provider";
 /// a workspace with `OPENAI_API_KEY`.
 async fn start(database: &Database) -> (TestApp, Fixture) {
     let upstream = ScriptedUpstream::start().await;
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
+    let origin = upstream.origin();
     let origins = ["openai", "anthropic", "groq", "fireworks"]
         .map(|name| format!("{name}={origin}/at-{name}"))
         .join(",");
@@ -75,18 +75,12 @@ fn answer(model: &str) -> Script {
 }
 
 #[track_caller]
-fn is_error(answer: &Answer, status: u16, code: &str) -> String {
+pub(crate) fn is_error(answer: &Answer, status: u16, code: &str) -> String {
     assert_eq!(answer.status, status, "{}", answer.text());
     assert_eq!(answer.header("x-tollgate-error"), Some("gateway"));
     let body = answer.json();
     assert_eq!(body["error"]["code"], code, "{body}");
     body["error"]["message"].as_str().unwrap().to_owned()
-}
-
-async fn last_row(app: &TestApp, count: usize) -> Row {
-    let rows = ledger_rows::rows_at_least(app.database(), count).await;
-    assert_eq!(rows.len(), count, "{rows:?}");
-    rows.into_iter().next_back().unwrap()
 }
 
 async fn a_stored_secret_is_the_whole_setup(database: Database) {

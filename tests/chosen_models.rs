@@ -51,8 +51,7 @@ fn is_error(answer: &Answer, status: u16, code: &str) {
 }
 
 async fn the_callers_model_goes_up_and_is_priced(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     open(&team).await;
     // The catalogue's prices: 0.15 and 0.60, 2.5 and 10 dollars a million.
     for (number, (model, cost)) in
@@ -70,8 +69,7 @@ async fn the_callers_model_goes_up_and_is_priced(database: Database) {
 }
 
 async fn a_request_without_a_model_is_refused(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     open(&team).await;
     for body in [json!({"messages": []}), json!({"model": "", "messages": []})] {
         let answer = team.caller().post_json(PATH, &body).await;
@@ -83,8 +81,7 @@ async fn a_request_without_a_model_is_refused(database: Database) {
 }
 
 async fn model_access_and_caps_are_those_of_the_chosen_model(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     open(&team).await;
     let workspace = [("workspace_id", team.workspace_id.as_str())];
     let allowed = json!({"providers": [{"provider": "openai", "models": ["gpt-4o-mini"]}]});
@@ -103,8 +100,7 @@ async fn model_access_and_caps_are_those_of_the_chosen_model(database: Database)
 }
 
 async fn the_model_of_the_path_is_the_chosen_one(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     team.configure("google", json!({"model": null, "provider": "gemini"})).await;
     team.configure("bedrock", json!({"model": null, "provider": "bedrock"})).await;
     let caller = team.caller();
@@ -128,8 +124,7 @@ async fn the_model_of_the_path_is_the_chosen_one(database: Database) {
 }
 
 async fn a_price_of_the_configuration_is_for_every_model(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let id = open(&team).await;
     let path = team.path(&format!("model-configurations/{id}"));
     let price = json!({"price": {"input": 1, "output": 2}});
@@ -143,8 +138,7 @@ async fn a_price_of_the_configuration_is_for_every_model(database: Database) {
 }
 
 async fn a_model_is_set_and_removed(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let id = open(&team).await;
     let path = team.path(&format!("model-configurations/{id}"));
     assert_eq!(app.admin().get(&path).await.expect(200).json()["model"], Value::Null);
@@ -166,8 +160,7 @@ async fn a_model_is_set_and_removed(database: Database) {
 }
 
 async fn a_check_needs_a_model(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let id = open(&team).await;
     let path = team.path(&format!("model-configurations/{id}/check"));
     let without = app.admin().send(Request::new("POST", &path)).await;
@@ -217,8 +210,7 @@ async fn an_alias_of_a_chain_is_no_model(database: Database) {
 }
 
 async fn a_name_that_asks_for_more_than_a_model_is_refused(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     team.configure("open", json!({"model": null, "provider": "openrouter"})).await;
     for model in ["openai/gpt-4o:online", "openai/gpt-4o:NITRO"] {
         let answer = team.caller().send(asks(model)).await;

@@ -10,7 +10,7 @@ use crate::{
         database::Database,
         fixture::Fixture,
         http::Request,
-        ledger_rows::{self, Row},
+        ledger_rows::last_row,
         policies::{POLICIES, over_cap, spend_cap},
         script::Script,
         two_tenants::text,
@@ -27,14 +27,14 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// A workspace whose configuration has a price and answers of at most 1,000 tokens.
-async fn team(app: &TestApp) -> Fixture {
-    let team = app.workspace().await;
+async fn start(database: &Database) -> (TestApp, Fixture) {
+    let (app, team) = TestApp::start_with_workspace(database).await;
     let change = json!({
         "price": {"input": 4, "cached_input": 1, "output": 20},
         "max_output_tokens": 1_000, "context_window": 10_000,
     });
     app.admin().patch(&team.configuration_path(), &change).await.expect(200);
-    team
+    (app, team)
 }
 
 fn asks(more: &Value) -> Request {
@@ -65,22 +65,15 @@ fn compacted() -> Value {
 /// What that costs in nano-dollars.
 const COST: i64 = 100 * 4_000 + 39 * 1_000 + 438 * 20_000;
 
-async fn last_of(app: &TestApp, count: usize) -> Row {
-    let rows = ledger_rows::rows_at_least(app.database(), count).await;
-    assert_eq!(rows.len(), count);
-    rows.into_iter().next_back().unwrap()
-}
-
 async fn a_compaction_is_charged_as_a_response(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = team(&app).await;
+    let (app, team) = start(&database).await;
     team.upstream.push(Script::json(200, &compacted()));
     let answer = team.caller().send(asks(&json!({"instructions": "Be brief."}))).await;
     assert_eq!(answer.expect(200).json(), compacted());
     let sent = team.upstream.last_request();
     assert_eq!((sent.method.as_str(), sent.path()), ("POST", "/v1/responses/compact"));
     assert_eq!(sent.json()["model"], Fixture::MODEL);
-    let row = last_of(&app, 1).await;
+    let row = last_row(&app, 1).await;
     assert_eq!((row.cost, row.usage_source.as_str()), (Some(COST), "provider"), "{row:?}");
     let tokens = (row.input_tokens, row.cached_input_tokens, row.output_tokens);
     assert_eq!(tokens, (Some(139), Some(39), Some(438)), "{row:?}");
@@ -93,14 +86,13 @@ async fn a_compaction_is_charged_as_a_response(database: Database) {
     silent["usage"] = Value::Null;
     team.upstream.push(Script::json(200, &silent));
     team.caller().send(asks(&json!({}))).await.expect(200);
-    let row = last_of(&app, 2).await;
+    let row = last_row(&app, 2).await;
     assert_eq!((row.outcome.as_str(), row.usage_source.as_str()), ("completed", "estimated"));
     assert!(row.output_tokens.is_some_and(|tokens| (1..=100).contains(&tokens)), "{row:?}");
 }
 
 async fn no_limit_in_the_body_lowers_the_reservation(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = team(&app).await;
+    let (app, team) = start(&database).await;
     let workspace = [("workspace_id", team.workspace_id.as_str())];
     // An answer of 1,000 tokens costs two cents.
     let cap = spend_cap(&app.admin(), "two cents", &workspace, ("monthly", 20_000_000)).await;
@@ -117,8 +109,7 @@ async fn no_limit_in_the_body_lowers_the_reservation(database: Database) {
 }
 
 async fn defaults_that_it_does_not_have_are_left_out(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = team(&app).await;
+    let (app, team) = start(&database).await;
     let defaults = json!({"temperature": 1, "max_output_tokens": 5, "prompt_cache_key": "k"});
     let change = json!({"default_parameters": defaults});
     app.admin().patch(&team.configuration_path(), &change).await.expect(200);
@@ -130,13 +121,12 @@ async fn defaults_that_it_does_not_have_are_left_out(database: Database) {
 }
 
 async fn errors_cost_nothing_and_other_apis_have_none(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = team(&app).await;
+    let (app, team) = start(&database).await;
     let error = json!({"error": {"message": "Unknown model", "type": "invalid_request_error"}});
     team.upstream.push(Script::json(400, &error));
     let answer = team.caller().send(asks(&json!({}))).await;
     assert_eq!((answer.status, answer.json()), (400, error));
-    assert_eq!(last_of(&app, 1).await.cost, Some(0));
+    assert_eq!(last_row(&app, 1).await.cost, Some(0));
     team.configure("claude", json!({"provider": "anthropic_compatible"})).await;
     let request = Request::post_json("/providers/claude/v1/responses/compact", &json!({}));
     gateway_error(&team.caller().send(request).await, 501, "format_not_served");

@@ -4,7 +4,6 @@ use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 
 use crate::support::{
-    app::TestApp,
     case::{Case, cases},
     database::Database,
     fixture::Fixture,
@@ -39,7 +38,7 @@ async fn one_of_twenty(client: &Client, path: &str, body: &Value, code: &str) {
 }
 
 async fn one_of_twenty_concurrent_creations_of_a_name_succeeds(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let admin = tenants.admin();
     let team = json!({"name": "Same", "handle": "same"});
     one_of_twenty(&admin, "/api/v1/workspaces", &team, "handle_taken").await;
@@ -56,7 +55,7 @@ async fn one_of_twenty_concurrent_creations_of_a_name_succeeds(database: Databas
 }
 
 async fn no_configuration_uses_a_deleted_secret(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (admin, team) = (tenants.admin(), &tenants.home.team);
     let mut outcomes = Vec::new();
     for round in 0..12 {
@@ -86,7 +85,7 @@ async fn no_configuration_uses_a_deleted_secret(database: Database) {
 }
 
 async fn nothing_is_added_to_a_deleted_workspace(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let admin = tenants.admin();
     for round in 0..6 {
         let body = json!({"name": "Racing", "handle": format!("racing-{round}")});
@@ -117,7 +116,7 @@ async fn nothing_is_added_to_a_deleted_workspace(database: Database) {
 }
 
 async fn no_key_is_added_to_a_deactivated_user(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let admin = tenants.admin();
     for round in 0..6 {
         let body = json!({"name": "Racing", "email": format!("racing{round}@example.com")});
@@ -138,7 +137,7 @@ async fn no_key_is_added_to_a_deactivated_user(database: Database) {
 }
 
 async fn one_of_several_concurrent_renames_to_a_name_succeeds(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (admin, team) = (tenants.admin(), &tenants.home.team);
     let mut paths = Vec::new();
     for number in 0..8 {
@@ -153,7 +152,7 @@ async fn one_of_several_concurrent_renames_to_a_name_succeeds(database: Database
 }
 
 async fn one_of_twenty_concurrent_chains_has_the_alias(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (admin, team) = (tenants.admin(), &tenants.home.team);
     let bodies = (0..20).map(|number| {
         json!({"name": format!("chain {number}"), "policy_type": "model_fallback",

@@ -79,8 +79,7 @@ async fn requests(app: &TestApp, team: &Fixture, count: usize) -> Vec<Value> {
 }
 
 async fn a_check_by_model_list_is_free(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let found = check(&app.admin(), &team).await;
     assert_eq!((&found["ok"], &found["model_listed"]), (&true.into(), &true.into()), "{found}");
     // Records arrive in order, so a record of the check would have arrived.

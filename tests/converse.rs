@@ -3,6 +3,7 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
+use crate::bedrock::{question, stream};
 use crate::support::{
     app::TestApp,
     case::{Case, cases},
@@ -10,7 +11,7 @@ use crate::support::{
     database::Database,
     fixture::Fixture,
     http::Request,
-    ledger_rows::{self, Row},
+    ledger_rows::last_row,
     script::Script,
 };
 
@@ -25,21 +26,16 @@ pub(crate) fn cases() -> Vec<Case> {
 
 const PATH: &str = "/providers/bedrock/model/any/converse";
 
-async fn team(app: &TestApp) -> Fixture {
-    let team = app.workspace().await;
-    let base = team.upstream.base_url().trim_end_matches("/v1").to_owned();
+async fn start(database: &Database) -> (TestApp, Fixture) {
+    let (app, team) = TestApp::start_with_workspace(database).await;
+    let base = team.upstream.origin();
     let model = "us.amazon.nova-micro-v1:0";
     let more = json!({"provider": "bedrock", "base_url": base, "model": model});
     let id = team.configure("bedrock", more).await;
     let path = team.path(&format!("model-configurations/{id}"));
     let price = json!({"price": {"input": 1, "cached_input": 0.1, "output": 2}});
     app.admin().patch(&path, &price).await.expect(200);
-    team
-}
-
-fn question() -> Value {
-    json!({"messages": [{"role": "user", "content": [{"text": "Hello"}]}],
-        "inferenceConfig": {"maxTokens": 100}})
+    (app, team)
 }
 
 /// 13 tokens in and 82 out.
@@ -50,20 +46,8 @@ fn recorded_stream() -> Vec<u8> {
     BASE64_STANDARD.decode(text).unwrap()
 }
 
-fn stream(bytes: &[u8], size: usize) -> Script {
-    let binary = [("content-type", "application/vnd.amazon.eventstream")];
-    Script::new().chunked_head(200, &binary).chunks(bytes.chunks(size).map(<[u8]>::to_vec))
-}
-
-async fn last_row(app: &TestApp, count: usize) -> Row {
-    let rows = ledger_rows::rows_at_least(app.database(), count).await;
-    assert_eq!(rows.len(), count, "{rows:?}");
-    rows.into_iter().next_back().unwrap()
-}
-
 async fn a_plain_answer_is_charged(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = team(&app).await;
+    let (app, team) = start(&database).await;
     let message = json!({"output": {"message": {"role": "assistant", "content": [{"text": "Hi"}]}},
         "stopReason": "end_turn",
         "usage": {"inputTokens": 10, "cacheReadInputTokens": 40, "outputTokens": 7, "totalTokens": 57}});
@@ -81,8 +65,7 @@ async fn a_plain_answer_is_charged(database: Database) {
 }
 
 async fn a_recorded_stream_passes_unchanged_however_it_is_cut(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = team(&app).await;
+    let (app, team) = start(&database).await;
     let whole = recorded_stream();
     for (number, size) in [whole.len(), 13, 500].into_iter().enumerate() {
         team.upstream.push(stream(&whole, size).end());
@@ -99,8 +82,7 @@ async fn a_recorded_stream_passes_unchanged_however_it_is_cut(database: Database
 }
 
 async fn a_truncated_or_damaged_stream_is_never_completed(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = team(&app).await;
+    let (app, team) = start(&database).await;
     let whole = recorded_stream();
     let half = whole[..whole.len() / 2].to_vec();
     let scripts = [
@@ -136,8 +118,7 @@ fn without_last_message(stream: &[u8]) -> &[u8] {
 }
 
 async fn errors_have_bedrocks_form(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = team(&app).await;
+    let (app, team) = start(&database).await;
     let answer = app.anonymous().post_json(PATH, &question()).await;
     assert_eq!(answer.status, 401);
     let body = answer.json();

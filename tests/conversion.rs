@@ -11,7 +11,7 @@ use crate::support::{
     event_stream::message,
     fixture::Fixture,
     http::{Answer, Request},
-    ledger_rows::{self, Row},
+    ledger_rows::last_row,
     openai,
     policies::{make, spend_cap},
     script::Script,
@@ -36,7 +36,7 @@ pub(crate) fn cases() -> Vec<Case> {
 /// A gateway whose built-in providers are at the test's upstream, and a workspace with their secrets.
 pub(crate) async fn start(database: &Database) -> (TestApp, Fixture) {
     let upstream = ScriptedUpstream::start().await;
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
+    let origin = upstream.origin();
     let origins = ["openai", "anthropic", "gemini", "mistral", "bedrock"]
         .map(|name| format!("{name}={origin}/at-{name}"))
         .join(",");
@@ -118,12 +118,6 @@ pub(crate) fn claude_events(parts: &[&str]) -> Vec<Value> {
 
 pub(crate) fn named(event: &Value) -> String {
     format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap())
-}
-
-pub(crate) async fn last_row(app: &TestApp, count: usize) -> Row {
-    let rows = ledger_rows::rows_at_least(app.database(), count).await;
-    assert_eq!(rows.len(), count, "{rows:?}");
-    rows.into_iter().next_back().unwrap()
 }
 
 pub(crate) const SONNET: &str = "anthropic/claude-sonnet-4-5";

@@ -4,13 +4,14 @@
 use serde_json::{Value, json};
 
 use crate::conversion::{
-    SONNET, chat, claude, claude_events, is_error, last_row, messages, named, responses, start,
+    SONNET, chat, claude, claude_events, is_error, messages, named, responses, start,
 };
 use crate::support::{
     case::{Case, cases},
     connection::BodyEnd,
     database::Database,
-    ledger_rows, logs, openai,
+    ledger_rows::{self, last_row},
+    logs, openai,
     script::{self, Script},
     streams::chat_text,
 };

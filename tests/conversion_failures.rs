@@ -3,13 +3,12 @@
 
 use serde_json::{Value, json};
 
-use crate::conversion::{
-    SONNET, chat, claude_events, is_error, last_row, messages, named, responses, start,
-};
+use crate::conversion::{SONNET, chat, claude_events, is_error, messages, named, responses, start};
 use crate::support::{
     case::{Case, cases},
     connection::BodyEnd,
     database::Database,
+    ledger_rows::last_row,
     openai,
     script::Script,
 };

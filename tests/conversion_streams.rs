@@ -2,14 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::conversion::{
-    SONNET, chat, claude, claude_events, last_row, messages, named, responses, start,
-};
+use crate::conversion::{SONNET, chat, claude, claude_events, messages, named, responses, start};
 use crate::support::{
     case::{Case, cases},
     connection::Connection,
     database::Database,
     event_stream::invoked,
+    ledger_rows::last_row,
     openai,
     script::{Pause, Script},
     streams::{chat_text, events},

@@ -4,11 +4,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::conversion::{last_row, start};
+use crate::conversion::start;
 use crate::support::{
     case::{Case, cases},
     database::Database,
     http::Request,
+    ledger_rows::last_row,
     policies::spend_cap,
     script::Script,
 };

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::data_policy_limits::with_providers;
 use crate::support::{
     app::TestApp,
     case::{Case, cases},
@@ -50,8 +51,7 @@ pub(crate) fn pii(action: &str) -> Value {
 /// A workspace with a guard that does this with all that is detected.
 pub(crate) async fn start(database: &Database, action: &str) -> (TestApp, Fixture) {
     secrets::register(EMAIL);
-    let app = TestApp::start(database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(database).await;
     guard(&app.admin(), &team, pii(action)).await;
     (app, team)
 }
@@ -95,8 +95,7 @@ pub(crate) fn streamed(answer: &Answer) -> String {
 }
 
 async fn a_config_is_checked_when_it_is_saved(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let body = |config: Value| {
         json!({"name": "G", "policy_type": "guard", "config": config,
             "subject_matchers": [{"key": "workspace_id", "value": team.workspace_id}]})
@@ -223,16 +222,7 @@ async fn a_tool_gets_the_real_value(database: Database) {
 }
 
 async fn other_formats_are_guarded_alike(database: Database) {
-    secrets::register(EMAIL);
-    let upstream = ScriptedUpstream::start().await;
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
-    let origins = format!("gemini={origin},anthropic={origin},openai={origin}");
-    let app = TestApp::with(&database, &["--provider-origin", &origins]).await;
-    let team = Fixture::before(&app.admin(), app.address(), upstream).await;
-    for name in ["GOOGLE_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_API_KEY"] {
-        team.put_secret(name, "key-of-the-workspace").await;
-    }
-    guard(&app.admin(), &team, pii("redact")).await;
+    let (_app, team) = with_providers(&database, pii("redact")).await;
     let ask = format!("Write to {EMAIL}");
     let messages = json!({"model": "claude-sonnet-4-5", "max_tokens": 9, "stream": true,
         "messages": [{"role": "user", "content": ask}]});
@@ -425,10 +415,7 @@ async fn thousands_of_values_are_restored(database: Database) {
 }
 
 async fn unscanned_endpoints_are_refused(database: Database) {
-    let upstream = ScriptedUpstream::start().await;
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
-    let app = TestApp::with(&database, &["--provider-origin", &format!("openai={origin}")]).await;
-    let team = Fixture::before(&app.admin(), app.address(), upstream).await;
+    let (app, team) = TestApp::in_place_of(&database, &["openai"]).await;
     team.put_secret("OPENAI_API_KEY", "sk-of-the-workspace").await;
     guard(&app.admin(), &team, pii("redact")).await;
     for despite in [false, true] {

@@ -35,8 +35,7 @@ const CARD: &str = "4111 1111 1111 1111";
 
 async fn several_guards_are_one_and_those_that_are_violated_are_named(database: Database) {
     secrets::register(EMAIL);
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let admin = app.admin();
     let detects = |pii: Value, action: &str| json!({"version": 1, "detect": {"pii": pii}, "action": action, "timeout_seconds": 30});
     let here = [("workspace_id", team.workspace_id.as_str())];
@@ -87,8 +86,7 @@ async fn the_path_and_configured_headers_block(database: Database) {
 }
 
 async fn a_policy_has_fifty_patterns(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let config = |count: usize| {
         let patterns: Vec<Value> =
             (0..count).map(|number| json!({"pattern": format!("PRJ{number}-[0-9]+")})).collect();
@@ -137,8 +135,7 @@ async fn a_model_that_prints_all_placeholders_discloses_nothing_of_others(databa
 
 async fn users_and_keys_have_placeholders_of_their_own(database: Database) {
     secrets::register(EMAIL);
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     guard(&app.admin(), &team, pii(json!({}))).await;
     let admin = app.admin();
     let key = async |name: &str, user: Option<&str>| {
@@ -222,8 +219,7 @@ async fn long_events_are_restored(database: Database) {
 
 async fn a_sample_leaves_no_trace(database: Database) {
     secrets::register(OTHER);
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let policy = guard(&app.admin(), &team, pii(json!({}))).await;
     let path = format!("{POLICIES}/{}/test", text(&policy, "id"));
     let audited = async || app.admin().get("/api/v1/audit-log").await.expect(200).text();

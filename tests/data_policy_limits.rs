@@ -13,7 +13,6 @@ use crate::support::{
     policies::refused,
     script::Script,
     secrets,
-    upstream::ScriptedUpstream,
 };
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -44,8 +43,7 @@ pub(crate) fn pii(more: Value) -> Value {
 
 async fn start(database: &Database, config: Value) -> (TestApp, Fixture) {
     secrets::register(EMAIL);
-    let app = TestApp::start(database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(database).await;
     guard(&app.admin(), &team, config).await;
     (app, team)
 }
@@ -53,11 +51,8 @@ async fn start(database: &Database, config: Value) -> (TestApp, Fixture) {
 /// The same with providers at the scripted upstream.
 pub(crate) async fn with_providers(database: &Database, config: Value) -> (TestApp, Fixture) {
     secrets::register(EMAIL);
-    let upstream = ScriptedUpstream::start().await;
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
-    let origins = format!("gemini={origin},anthropic={origin},openai={origin}");
-    let app = TestApp::with(database, &["--provider-origin", &origins]).await;
-    let team = Fixture::before(&app.admin(), app.address(), upstream).await;
+    let providers = ["gemini", "anthropic", "openai"];
+    let (app, team) = TestApp::in_place_of(database, &providers).await;
     for name in ["GOOGLE_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_API_KEY"] {
         team.put_secret(name, "key-of-the-workspace").await;
     }

@@ -222,8 +222,7 @@ async fn a_replica_does_not_start_without_the_database(database: Database) {
 
 /// As after a failover: the server is read-only, and sessions started meanwhile stay read-only.
 async fn read_only_sessions_are_dropped(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let load = BackgroundLoad::start(&team.caller(), Fixture::chat(), 4).await;
     let operator = database.connect().await;
     let name = operator.query_one("SELECT current_database()", &[]).await.unwrap();
@@ -254,8 +253,7 @@ async fn another_writer_delays_only_writes(database: Database) {
         // There, writers wait for the row of the change sequence.
         return a_locked_row_delays_writes(database).await;
     }
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let (_, unasked) = team.key("GATEWAY_CALLER").await;
     let load = BackgroundLoad::start(&team.caller(), Fixture::chat(), 4).await;
 
@@ -281,8 +279,7 @@ async fn another_writer_delays_only_writes(database: Database) {
 }
 
 async fn a_locked_row_delays_writes(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let (_, unasked) = team.key("GATEWAY_CALLER").await;
     let load = BackgroundLoad::start(&team.caller(), Fixture::chat(), 4).await;
     let holder = database.connect().await;

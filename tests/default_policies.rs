@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use crate::{
     gateway_policies::{PATH, cap, make, matcher, names},
     support::{
-        app::TestApp,
         case::{Case, cases},
         database::Database,
         problems::{problem, wrong_fields},
@@ -47,7 +46,7 @@ async fn child(database: &Database, parent: &Value, team: &str, deleted: bool) -
 }
 
 async fn children_follow_their_default_until_edited(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let admin = tenants.admin();
     let mut body = cap("Each person", &[matcher("user_id", "")]);
     body["policy_type"] = json!("default_spend_cap");
@@ -119,7 +118,7 @@ async fn children_are_created_once_and_restored(database: Database) {
     use tollgate::db::{ChangeScope, Conn};
     use tollgate::domain::policy::{Audience, PolicyType, SubjectMatcher};
 
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let admin = tenants.admin();
     let mut body = cap("Each person", &[matcher("user_id", "")]);
     body["policy_type"] = json!("default_spend_cap");

@@ -137,8 +137,7 @@ async fn refused_addresses_name_their_rule_in_every_notation(database: Database)
 }
 
 async fn invalid_base_urls_are_refused(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     for (base_url, word) in [
         ("", "https://"),
         ("api.example.com/v1", "https://"),
@@ -256,7 +255,7 @@ async fn rules_are_checked_again_at_connect(database: Database) {
 
 async fn the_rules_hold_for_a_replaced_origin(database: Database) {
     let upstream = ScriptedUpstream::start().await;
-    let origin = format!("openai={}", upstream.base_url().trim_end_matches("/v1"));
+    let origin = format!("openai={}", upstream.origin());
     let lenient = TestApp::with(&database, &["--provider-origin", &origin]).await;
     let team = Fixture::before(&lenient.admin(), lenient.address(), upstream).await;
     team.put_secret("OPENAI_API_KEY", "sk-of-the-team").await;

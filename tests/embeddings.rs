@@ -12,7 +12,7 @@ use crate::{
         database::Database,
         fixture::Fixture,
         http::Request,
-        ledger_rows::{self, Row},
+        ledger_rows::{self, Row, last_row},
         policies::{over_cap, spend_cap},
         script::Script,
         server_process::ServerProcess,
@@ -35,11 +35,11 @@ pub(crate) fn cases() -> Vec<Case> {
 /// What a token of input costs, in nano-dollars.
 const INPUT: i64 = 4_000;
 
-async fn team(app: &TestApp) -> Fixture {
-    let team = app.workspace().await;
+async fn start(database: &Database) -> (TestApp, Fixture) {
+    let (app, team) = TestApp::start_with_workspace(database).await;
     let price = json!({"price": {"input": 4, "output": 20}});
     app.admin().patch(&team.configuration_path(), &price).await.expect(200);
-    team
+    (app, team)
 }
 
 fn asks(input: &Value) -> Request {
@@ -59,12 +59,6 @@ fn reported(tokens: u64) -> Script {
     Script::json(200, &vectors(&json!({"prompt_tokens": tokens, "total_tokens": tokens})))
 }
 
-async fn last_of(app: &TestApp, count: usize) -> Row {
-    let rows = ledger_rows::rows_at_least(app.database(), count).await;
-    assert_eq!(rows.len(), count);
-    rows.into_iter().next_back().unwrap()
-}
-
 /// Fails the test unless the row has this input, no output, and costs what that costs.
 #[track_caller]
 fn is_charged(row: &Row, input: u64, source: &str) {
@@ -74,20 +68,19 @@ fn is_charged(row: &Row, input: u64, source: &str) {
 }
 
 async fn vectors_are_charged_to_the_nano_dollar(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = team(&app).await;
+    let (app, team) = start(&database).await;
     team.upstream.push(reported(7));
     let answer = team.caller().send(asks(&json!(["Good morning?", ""]))).await.expect(200);
     assert_eq!(answer.json(), vectors(&json!({"prompt_tokens": 7, "total_tokens": 7})));
     let sent = team.upstream.last_request();
     assert_eq!((sent.method.as_str(), sent.path()), ("POST", "/v1/embeddings"));
     assert_eq!(sent.json(), json!({"model": Fixture::MODEL, "input": ["Good morning?", ""]}));
-    is_charged(&last_of(&app, 1).await, 7, "provider");
+    is_charged(&last_row(&app, 1).await, 7, "provider");
 
     // Some providers report the total alone.
     team.upstream.push(Script::json(200, &vectors(&json!({"total_tokens": 9}))));
     team.caller().send(asks(&json!("Good morning?"))).await.expect(200);
-    is_charged(&last_of(&app, 2).await, 9, "provider");
+    is_charged(&last_row(&app, 2).await, 9, "provider");
     let row = app.admin().get(&team.path("requests")).await.expect(200).json()["data"][0].clone();
     assert_eq!((&row["route"], &row["model_used"]), (&json!("embeddings"), &json!(Fixture::MODEL)));
     let counted = "tollgate_proxy_duration_seconds_count{operation=\"embeddings\"}";
@@ -95,8 +88,7 @@ async fn vectors_are_charged_to_the_nano_dollar(database: Database) {
 }
 
 async fn defaults_are_added_and_a_stream_is_not_asked_for(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = team(&app).await;
+    let (app, team) = start(&database).await;
     let defaults = json!({"default_parameters": {"dimensions": 256}, "stream_usage": "inject"});
     app.admin().patch(&team.configuration_path(), &defaults).await.expect(200);
     team.upstream.push(reported(3));
@@ -105,13 +97,12 @@ async fn defaults_are_added_and_a_stream_is_not_asked_for(database: Database) {
     team.caller().send(request).await.expect(200);
     let sent = team.upstream.last_request().json();
     assert_eq!((&sent["dimensions"], sent.get("stream_options")), (&json!(256), None));
-    is_charged(&last_of(&app, 1).await, 3, "provider");
+    is_charged(&last_row(&app, 1).await, 3, "provider");
 }
 
 async fn a_cap_holds_and_reserves_nothing_for_output(database: Database) {
     const CAP: i128 = 5_000_000;
-    let app = TestApp::start(&database).await;
-    let team = team(&app).await;
+    let (app, team) = start(&database).await;
     let workspace = [("workspace_id", team.workspace_id.as_str())];
     spend_cap(&app.admin(), "five mills", &workspace, ("monthly", CAP)).await;
     // A token is a byte at least, so these may cost more than the cap.
@@ -136,8 +127,7 @@ async fn a_cap_holds_and_reserves_nothing_for_output(database: Database) {
 }
 
 async fn errors_and_empty_answers_cost_nothing(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = team(&app).await;
+    let (app, team) = start(&database).await;
     let error = json!({"error": {"message": "Overloaded", "type": "server_error"}});
     let empty = json!({"object": "list", "data": [], "usage": null});
     for (number, (status, body, code)) in [
@@ -151,7 +141,7 @@ async fn errors_and_empty_answers_cost_nothing(database: Database) {
         team.upstream.push(Script::json(status, body));
         let answer = team.caller().send(asks(&json!("Good morning?"))).await;
         assert_eq!((answer.status, &answer.json()), (status, body));
-        let row = last_of(&app, number + 1).await;
+        let row = last_row(&app, number + 1).await;
         assert_eq!((row.cost, row.usage_source.as_str()), (Some(0), "none"), "{row:?}");
         let rows = app.admin().get(&team.path("requests")).await.expect(200).json();
         assert_eq!(rows["data"][0]["code"].as_str(), code, "{rows}");
@@ -161,8 +151,7 @@ async fn errors_and_empty_answers_cost_nothing(database: Database) {
 }
 
 async fn an_answer_without_usage_is_estimated(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = team(&app).await;
+    let (app, team) = start(&database).await;
     for (number, (input, tokens)) in [
         (json!("Good morning?"), 3),
         (json!([1, 22, 333, 4_444]), 4),
@@ -173,7 +162,7 @@ async fn an_answer_without_usage_is_estimated(database: Database) {
     {
         team.upstream.push(Script::json(200, &vectors(&Value::Null)));
         team.caller().send(asks(&input)).await.expect(200);
-        is_charged(&last_of(&app, number + 1).await, tokens, "estimated");
+        is_charged(&last_row(&app, number + 1).await, tokens, "estimated");
     }
 }
 
@@ -217,8 +206,7 @@ async fn a_large_answer_takes_constant_memory(database: Database) {
 }
 
 async fn another_api_has_no_embeddings(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     team.configure("claude", json!({"provider": "anthropic_compatible"})).await;
     let request = Request::post_json("/providers/claude/v1/embeddings", &json!({"input": "x"}));
     gateway_error(&team.caller().send(request).await, 501, "format_not_served");

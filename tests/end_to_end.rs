@@ -16,8 +16,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn a_plain_call_is_answered(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let answer = team.caller().send(Fixture::chat()).await.expect(200);
     assert_eq!(answer.json()["choices"][0]["message"]["content"], openai::PARTS.concat());
 
@@ -32,8 +31,7 @@ async fn a_plain_call_is_answered(database: Database) {
 }
 
 async fn a_streamed_call_is_relayed(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let (head, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
     assert_eq!(head.status, 200);
     let (events, ending) = stream.events().await;

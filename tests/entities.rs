@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::data_policy::{chat, content, says};
 use crate::support::{
     app::TestApp,
     case::{Case, cases},
@@ -104,18 +105,6 @@ pub(crate) async fn guard(admin: &Client, team: &Fixture, config: Value) -> Valu
     make(admin, ("guard", "No names"), &[("workspace_id", &team.workspace_id)], config).await
 }
 
-pub(crate) fn says(content: &str) -> Value {
-    json!({"messages": [{"role": "user", "content": content}]})
-}
-
-pub(crate) fn chat(body: &Value) -> Request {
-    Request::post_json(&Fixture::route("chat/completions"), body)
-}
-
-pub(crate) fn content(answer: &Answer) -> String {
-    text(&answer.json()["choices"][0]["message"], "content")
-}
-
 /// What the upstream got as the first message.
 pub(crate) fn sent(team: &Fixture) -> String {
     text(&team.upstream.last_request().json()["messages"][0], "content")
@@ -136,8 +125,7 @@ pub(crate) async fn is_blocked(team: &Fixture, question: &str) {
 }
 
 async fn categories_of_presidio_need_one(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let body = json!({"name": "G", "policy_type": "guard", "config": names(json!({})),
         "subject_matchers": [{"key": "workspace_id", "value": team.workspace_id}]});
     let answer = app.admin().post_json(POLICIES, &body).await;
@@ -167,8 +155,7 @@ async fn categories_of_presidio_need_one(database: Database) {
 }
 
 async fn all_personal_data_is_what_can_be_detected(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let everything = json!({"version": 1, "detect": {"pii": true}, "timeout_seconds": 30});
     guard(&app.admin(), &team, everything).await;
     ask(&team, "Émilie du Châtelet").await.expect(200);

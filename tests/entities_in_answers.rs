@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 
 use crate::data_policy::streamed;
-use crate::entities::{USAGE, ask, asked, chat, content, guard, names, presidio, says, start, url};
+use crate::data_policy::{chat, content, says};
+use crate::entities::{USAGE, ask, asked, guard, names, presidio, start, url};
 use crate::support::{
     app::TestApp,
     case::{Case, cases},
@@ -207,7 +208,7 @@ async fn converted_streams_are_searched(database: Database) {
         _ => openai::chat_stream(&parts, USAGE, true),
     })
     .await;
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
+    let origin = upstream.origin();
     let (url, origin) = (url(&presidio), format!("openai={origin}"));
     let options = ["--presidio-url", &url, "--provider-origin", &origin];
     let app = TestApp::with(&database, &options).await;

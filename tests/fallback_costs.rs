@@ -1,7 +1,8 @@
 //! What the failed attempts of a chain cost, where their answers tell what they used.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::messages::event;
 use crate::support::{
     case::{Case, cases},
     chain::{Chain, good, served_by},
@@ -45,11 +46,6 @@ fn asks(max_tokens: u32) -> Request {
     let body =
         json!({"model": "any", "max_tokens": max_tokens, "stream": true, "messages": messages});
     Request::post_json(PATH, &body)
-}
-
-fn event(kind: &str, mut data: Value) -> String {
-    data["type"] = kind.into();
-    format!("event: {kind}\ndata: {data}\n\n")
 }
 
 fn started() -> String {

@@ -53,7 +53,7 @@ pub(crate) async fn names(client: &Client, query: &str) -> Vec<String> {
 }
 
 async fn a_policy_is_created_read_changed_and_deleted(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let admin = tenants.admin();
     let own = &tenants.home.organization_id;
     let body = json!({
@@ -102,7 +102,7 @@ async fn a_policy_is_created_read_changed_and_deleted(database: Database) {
 }
 
 async fn three_paths_serve_the_same_policies(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let by_header = tenants.app.anonymous().with_header("x-api-key", &tenants.home.admin_key);
     let places = [PATH, "/api/v1/platform/gateway-policies", "/v1/platform/gateway-policies"];
     for (index, place) in places.into_iter().enumerate() {
@@ -195,7 +195,7 @@ async fn invalid_fields_are_named(database: Database) {
 }
 
 async fn matchers_accept_only_the_own_organizations_ids(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let admin = tenants.admin();
     let nobody = uuid::Uuid::now_v7().to_string();
     let (home, other) = (&tenants.home, &tenants.stranger);
@@ -226,7 +226,7 @@ async fn matchers_accept_only_the_own_organizations_ids(database: Database) {
 }
 
 async fn posting_the_same_matchers_updates_the_policy(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let admin = tenants.admin();
     let user = matcher("user_id", &tenants.home.user_id);
     let made = make(&admin, &cap("One", &[user.clone(), matcher("team", "a")])).await;
@@ -316,7 +316,7 @@ async fn a_patch_changes_only_what_it_names(database: Database) {
 }
 
 async fn lists_are_sorted_and_filtered(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let admin = tenants.admin();
     let user = tenants.home.user_id.as_str();
     for (name, priority, kind, matchers) in [

@@ -9,10 +9,9 @@ use crate::support::{
     database::Database,
     fixture::Fixture,
     http::{Answer, Request},
-    ledger_rows::{self, Row},
+    ledger_rows::last_row,
     policies::{self, spend_cap},
     script::Script,
-    upstream::ScriptedUpstream,
 };
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -34,11 +33,7 @@ pub(crate) fn cases() -> Vec<Case> {
 const FLASH: &str = "/gemini/v1beta/models/gemini-2.5-flash";
 
 async fn start(database: &Database) -> (TestApp, Fixture) {
-    let upstream = ScriptedUpstream::start().await;
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
-    let origins = format!("gemini={origin}");
-    let app = TestApp::with(database, &["--provider-origin", &origins]).await;
-    let team = Fixture::before(&app.admin(), app.address(), upstream).await;
+    let (app, team) = TestApp::in_place_of(database, &["gemini"]).await;
     team.put_secret("GOOGLE_API_KEY", "AIza-key-of-the-team").await;
     (app, team)
 }
@@ -57,12 +52,6 @@ fn recording(text: &str) -> (Value, Value) {
 fn counted_stream() -> (Value, String) {
     let (request, response) = recording(include_str!("fixtures/gemini/counted_stream.json"));
     (request, response["text"].as_str().unwrap().to_owned())
-}
-
-async fn last_row(app: &TestApp, count: usize) -> Row {
-    let rows = ledger_rows::rows_at_least(app.database(), count).await;
-    assert_eq!(rows.len(), count, "{rows:?}");
-    rows.into_iter().next_back().unwrap()
 }
 
 #[track_caller]

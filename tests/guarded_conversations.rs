@@ -163,7 +163,7 @@ async fn it_is_known_to_other_replicas_and_without_values(database: Database) {
     .await;
     // An id of 32 bytes.
     assert!(rows[0].starts_with("resp_1 ") && rows[0].len() == 7 + 44, "{rows:?}");
-    let origin = team.upstream.base_url().trim_end_matches("/v1").to_owned();
+    let origin = team.upstream.origin();
     let replica = app.replica_with(&["--provider-origin", &format!("openai={origin}")]).await;
     team.upstream.push(Script::json(200, &response("resp_2", "Hi")));
     let caller = team.caller_at(replica.address());

@@ -138,8 +138,7 @@ async fn metadata_that_policies_count_by_is_kept(database: Database) {
 
 async fn the_ledger_has_counts_by_category(database: Database) {
     secrets::register(EMAIL);
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let config = pii(json!({"scan": {"answers": true}}));
     guard(&app.admin(), &team, config).await;
     let other = "grace.hopper@example.org";
@@ -172,8 +171,7 @@ async fn the_ledger_has_counts_by_category(database: Database) {
 }
 
 async fn the_size_of_tables_is_reported(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     guard(&app.admin(), &team, pii(json!({}))).await;
     team.upstream.push(openai::chat_completion("Fine.", USAGE));
     team.caller().send(chat(&says("Hello"))).await.expect(200);

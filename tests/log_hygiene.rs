@@ -22,8 +22,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn a_provider_key_in_an_answer_is_not_logged(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let key = &team.provider_key;
     let json = json!({"error": {"message": format!("Incorrect API key provided: {key}.")}});
     let scripts = [
@@ -66,8 +65,7 @@ async fn a_provider_key_in_an_answer_is_not_logged(database: Database) {
 }
 
 async fn secrets_in_bad_requests_are_not_logged(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let value = "sk-a-value-that-nobody-may-quote";
     secrets::register(value);
     let put = |name: &str, body: String| {
@@ -94,8 +92,7 @@ async fn secrets_in_bad_requests_are_not_logged(database: Database) {
 }
 
 async fn malformed_credentials_are_not_logged(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let (lookup, secret) = team.caller_key.rsplit_once('_').expect("two parts");
     let (start, end) = secret.split_at(secret.len() - 1);
     let other = if end == "A" { "B" } else { "A" };

@@ -151,8 +151,7 @@ async fn an_interrupted_rotation_is_finished_by_the_next(database: Database) {
 }
 
 async fn an_incomplete_key_file_stops_a_rotation(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let file = master_key_file(&database);
     let before = std::fs::read(&file).unwrap();
     let half_made = file.with_file_name("master.key.rotating");
@@ -181,8 +180,7 @@ async fn with_variable(database: &Database, name: &str, keys: &str) -> Ended {
 }
 
 async fn keys_in_a_variable_are_rotated_by_prepending_one(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let old = note_keys(&master_key_file(&database)).remove(0);
     let refused = with_variable(&database, "rotate-master-key", &old).await;
     assert_eq!(refused.code, Some(1), "{}", refused.stderr);

@@ -9,7 +9,7 @@ use crate::support::{
     database::Database,
     fixture::Fixture,
     http::{Answer, Request},
-    ledger_rows::{self, Row},
+    ledger_rows::{Row, last_row},
     policies::{rate_limit, spend_cap},
     script::Script,
 };
@@ -33,15 +33,15 @@ pub(crate) fn cases() -> Vec<Case> {
 const NAME: &str = "claude";
 
 /// A workspace with a configuration that speaks messages, and its id.
-async fn team(app: &TestApp) -> (Fixture, String) {
-    let team = app.workspace().await;
+async fn start(database: &Database) -> (TestApp, Fixture, String) {
+    let (app, team) = TestApp::start_with_workspace(database).await;
     let more = json!({"provider": "anthropic_compatible", "model": "claude-test"});
     let id = team.configure(NAME, more).await;
     let path = team.path(&format!("model-configurations/{id}"));
     // Writes to the cache have no price of their own: 1.25 and 2 times the input.
     let price = json!({"price": {"input": 4, "cached_input": 0.4, "output": 20}});
     app.admin().patch(&path, &price).await.expect(200);
-    (team, id)
+    (app, team, id)
 }
 
 fn route(rest: &str) -> String {
@@ -73,7 +73,7 @@ fn usage() -> Value {
 /// What that costs: a token of input is 4,000 nano-dollars.
 const COST: i64 = 10 * 4_000 + 40 * 400 + 20 * 5_000 + 30 * 8_000 + 7 * 20_000;
 
-fn event(kind: &str, mut data: Value) -> String {
+pub(crate) fn event(kind: &str, mut data: Value) -> String {
     data["type"] = kind.into();
     format!("event: {kind}\ndata: {data}\n\n")
 }
@@ -129,12 +129,6 @@ fn plain() -> Script {
     Script::json(200, &message)
 }
 
-async fn last_of(app: &TestApp, count: usize) -> Row {
-    let rows = ledger_rows::rows_at_least(app.database(), count).await;
-    assert_eq!(rows.len(), count);
-    rows.into_iter().next_back().unwrap()
-}
-
 /// Fails the test unless the row has the usual usage and cost.
 #[track_caller]
 fn is_charged(row: &Row) {
@@ -157,15 +151,14 @@ fn anthropic_error(answer: &Answer, status: u16, kind: &str, code: &str) {
 }
 
 async fn a_plain_answer_is_charged_to_the_nano_dollar(database: Database) {
-    let app = TestApp::start(&database).await;
-    let (team, _) = team(&app).await;
+    let (app, team, _) = start(&database).await;
     team.upstream.push(plain());
     let answer = team.caller().send(asks(false)).await.expect(200);
     assert_eq!(answer.json()["usage"], usage());
     let sent = team.upstream.last_request();
     assert_eq!((sent.path(), sent.method.as_str()), ("/v1/messages", "POST"));
     assert_eq!(sent.json()["model"], "claude-test");
-    is_charged(&last_of(&app, 1).await);
+    is_charged(&last_row(&app, 1).await);
 
     let row = app.admin().get(&team.path("requests")).await.expect(200).json()["data"][0].clone();
     assert_eq!((&row["route"], &row["cost_usd"]), (&json!("messages"), &json!(0.000536)), "{row}");
@@ -177,8 +170,7 @@ async fn a_plain_answer_is_charged_to_the_nano_dollar(database: Database) {
 }
 
 async fn a_stream_passes_unchanged_and_is_charged_once(database: Database) {
-    let app = TestApp::start(&database).await;
-    let (team, _) = team(&app).await;
+    let (app, team, _) = start(&database).await;
     let whole = events().concat();
     let middle = whole.len() / 2;
     let halves = [whole[..middle].to_owned(), whole[middle..].to_owned()];
@@ -187,14 +179,13 @@ async fn a_stream_passes_unchanged_and_is_charged_once(database: Database) {
         team.upstream.push(script);
         let answer = team.caller().send(asks(true)).await.expect(200);
         assert_eq!(answer.text(), whole);
-        is_charged(&last_of(&app, number + 1).await);
+        is_charged(&last_row(&app, number + 1).await);
     }
     assert_eq!(team.upstream.last_request().json().get("stream_options"), None);
 }
 
 async fn headers_and_query_pass(database: Database) {
-    let app = TestApp::start(&database).await;
-    let (team, _) = team(&app).await;
+    let (app, team, _) = start(&database).await;
     team.upstream.push(plain());
     let request = Request::post_json(&format!("{}?beta=true", route("messages")), &question(false))
         .header("anthropic-beta", "context-1m")
@@ -231,8 +222,7 @@ async fn headers_and_query_pass(database: Database) {
 }
 
 async fn errors_have_anthropics_form(database: Database) {
-    let app = TestApp::start(&database).await;
-    let (team, _) = team(&app).await;
+    let (app, team, _) = start(&database).await;
     let anonymous = app.anonymous();
     let caller = team.caller();
     for path in [route("messages"), route("messages/count_tokens")] {
@@ -262,8 +252,7 @@ async fn errors_have_anthropics_form(database: Database) {
 }
 
 async fn policies_refuse_in_anthropics_form(database: Database) {
-    let app = TestApp::start(&database).await;
-    let (team, _) = team(&app).await;
+    let (app, team, _) = start(&database).await;
     let workspace = [("workspace_id", team.workspace_id.as_str())];
     spend_cap(&app.admin(), "three cents", &workspace, ("monthly", 30_000_000)).await;
     let mut dear = question(false);
@@ -287,8 +276,7 @@ async fn policies_refuse_in_anthropics_form(database: Database) {
 }
 
 async fn a_truncated_stream_is_never_completed(database: Database) {
-    let app = TestApp::start(&database).await;
-    let (team, _) = team(&app).await;
+    let (app, team, _) = start(&database).await;
     let begun = events()[..6].to_vec();
     // As HTTP ends a body, and by a broken connection.
     let scripts = [Script::sse(begun.clone()), Script::sse_head().chunks(begun.clone()).close()];
@@ -308,7 +296,7 @@ async fn a_truncated_stream_is_never_completed(database: Database) {
         );
         assert_eq!(error["error"]["code"], "upstream_closed");
         assert!(error["request_id"].is_string(), "{error}");
-        let row = last_of(&app, number + 1).await;
+        let row = last_row(&app, number + 1).await;
         let end = (row.outcome.as_str(), row.usage_source.as_str());
         assert_eq!(end, ("upstream_broke", "estimated"), "{row:?}");
         // The input as reported; one token of output was, and five or six were relayed.
@@ -321,20 +309,18 @@ async fn a_truncated_stream_is_never_completed(database: Database) {
 }
 
 async fn an_error_event_is_a_failure(database: Database) {
-    let app = TestApp::start(&database).await;
-    let (team, _) = team(&app).await;
+    let (app, team, _) = start(&database).await;
     let error = json!({"error": {"type": "overloaded_error", "message": "Overloaded"}});
     let mut stream = events()[..2].to_vec();
     stream.push(event("error", error));
     team.upstream.push(Script::sse(stream.clone()));
     let answer = team.caller().send(asks(true)).await.expect(200);
     assert_eq!(answer.text(), stream.concat());
-    assert_eq!(last_of(&app, 1).await.outcome, "failed");
+    assert_eq!(last_row(&app, 1).await.outcome, "failed");
 }
 
 async fn counting_tokens_is_free(database: Database) {
-    let app = TestApp::start(&database).await;
-    let (team, id) = team(&app).await;
+    let (app, team, id) = start(&database).await;
     let path = team.path(&format!("model-configurations/{id}"));
     let defaults =
         json!({"default_parameters": {"temperature": 1, "thinking": {"type": "adaptive"}}});
@@ -349,15 +335,14 @@ async fn counting_tokens_is_free(database: Database) {
     let body = sent.json();
     assert_eq!((&body["model"], body.get("temperature")), (&json!("claude-test"), None));
     assert_eq!(body["thinking"], json!({"type": "adaptive"}));
-    let row = last_of(&app, 1).await;
+    let row = last_row(&app, 1).await;
     assert_eq!((row.outcome.as_str(), row.cost), ("completed", Some(0)), "{row:?}");
     let counted = "tollgate_proxy_duration_seconds_count{operation=\"count_tokens\"}";
     assert_eq!(app.counter(counted).await, 1);
 }
 
 async fn a_configuration_is_called_in_its_own_format(database: Database) {
-    let app = TestApp::start(&database).await;
-    let (team, _) = team(&app).await;
+    let (_app, team, _) = start(&database).await;
     let caller = team.caller();
     for path in ["chat/completions", "responses"] {
         let answer = caller.post_json(&route(path), &question(false)).await;
@@ -378,8 +363,7 @@ async fn a_configuration_is_called_in_its_own_format(database: Database) {
 }
 
 async fn a_check_asks_in_the_right_format(database: Database) {
-    let app = TestApp::start(&database).await;
-    let (team, id) = team(&app).await;
+    let (app, team, id) = start(&database).await;
     let path = team.path(&format!("model-configurations/{id}/check"));
     let check = async || app.admin().send(Request::new("POST", &path)).await.expect(200).json();
     let listing =
@@ -397,7 +381,7 @@ async fn a_check_asks_in_the_right_format(database: Database) {
     assert_eq!((&found["ok"], &found["status"]), (&true.into(), &200.into()), "{found}");
     let sent = team.upstream.last_request();
     assert_eq!((sent.path(), &sent.json()["max_tokens"]), ("/v1/messages", &json!(1)));
-    assert_eq!(last_of(&app, 1).await.cost, Some(COST));
+    assert_eq!(last_row(&app, 1).await.cost, Some(COST));
 
     let wrong = json!({"base_url": format!("{}/messages", team.upstream.base_url())});
     let answer = app.admin().patch(&path.replace("/check", ""), &wrong).await.expect(422);
@@ -409,8 +393,7 @@ async fn a_check_asks_in_the_right_format(database: Database) {
 }
 
 async fn another_model_cannot_be_chosen(database: Database) {
-    let app = TestApp::start(&database).await;
-    let (team, _) = team(&app).await;
+    let (_app, team, _) = start(&database).await;
     let advisor = json!([{"type": "advisor_20260301", "name": "advisor", "model": "dear"}]);
     for (field, value) in [("fallbacks", json!([{"model": "dear"}])), ("tools", advisor)] {
         let mut body = question(false);

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::support::{
     app::TestApp,
@@ -34,11 +34,8 @@ struct Capped {
 
 impl Capped {
     async fn start(database: &Database) -> Self {
-        let app = TestApp::start(database).await;
-        let team = app.workspace().await;
-        let path = team.path(&format!("model-configurations/{}", team.configuration_id));
-        let price = json!({"price": Rates::fee(1_000_000).json()});
-        app.admin().patch(&path, &price).await.expect(200);
+        let (app, team) = TestApp::start_with_workspace(database).await;
+        team.set_price(Rates::fee(1_000_000)).await;
         spend_cap(&app.admin(), "none", &[("X-Gateway-Customer-Id", "Zoë")], ("daily", 0)).await;
         Self { app, team }
     }

@@ -8,7 +8,7 @@ use crate::support::{
     database::Database,
     fixture::{Fixture, question},
     http::Request,
-    ledger_rows::{self, Rates, Row},
+    ledger_rows::{Rates, last_row},
     openai::{self, PARTS, Usage},
     policies::{over_cap, spend_cap},
     script::{Script, data},
@@ -51,12 +51,6 @@ fn asks(stream: bool) -> Request {
     Request::post_json(&Fixture::route("chat/completions"), &body)
 }
 
-async fn last_of(app: &TestApp, count: usize) -> Row {
-    let rows = ledger_rows::rows_at_least(app.database(), count).await;
-    assert_eq!(rows.len(), count);
-    rows.into_iter().next_back().unwrap()
-}
-
 async fn a_compressed_answer_is_charged_as_reserved(database: Database) {
     let app = TestApp::start(&database).await;
     let team = priced(&app).await;
@@ -80,7 +74,7 @@ async fn a_compressed_answer_is_charged_as_reserved(database: Database) {
         let (pieces, _) = answer.rest().await;
         let relayed: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
         assert_eq!(relayed, hidden);
-        let row = last_of(&app, number + 1).await;
+        let row = last_row(&app, number + 1).await;
         let prompt = team.upstream.last_request().body.len() as u64;
         // The most expensive kinds of tokens that the request allows.
         let most = Usage { prompt, completion: 100, cached: 0, reasoning: 100 };
@@ -91,7 +85,7 @@ async fn a_compressed_answer_is_charged_as_reserved(database: Database) {
     // An empty body hides nothing.
     team.upstream.push(Script::new().sized(200, &json, ""));
     team.caller().send(asks(false)).await.expect(200);
-    let row = last_of(&app, 5).await;
+    let row = last_row(&app, 5).await;
     assert_eq!((row.outcome.as_str(), row.cost), ("failed", Some(0)));
 }
 
@@ -110,7 +104,7 @@ async fn reasoning_tokens_outside_the_output_are_charged(database: Database) {
             team.upstream.push(answer(&reported, stream));
             team.caller().send(asks(stream)).await.expect(200);
             count += 1;
-            let row = last_of(&app, count).await;
+            let row = last_row(&app, count).await;
             assert_eq!(row.usage_source, "provider", "{row:?}");
             assert_eq!(row.output_tokens, Some(charged.completion), "{row:?}");
             assert_eq!(row.cost.map(i128::from), Some(RATES.bill(charged)), "{row:?}");
@@ -147,7 +141,7 @@ async fn a_prompt_after_blanks_is_counted_on_disconnect(database: Database) {
     let (_, mut stream) = team.caller().stream(request).await;
     stream.event().await.unwrap();
     stream.hang_up();
-    let row = last_of(&app, 1).await;
+    let row = last_row(&app, 1).await;
     assert_eq!((row.outcome.as_str(), row.usage_source.as_str()), ("caller_left", "estimated"));
     // Ten tokens per sentence.
     let counted = row.input_tokens.unwrap_or(0);
@@ -160,7 +154,7 @@ async fn an_attempt_with_only_interim_answers_gets_502(database: Database) {
     let interim = (0..100).fold(Script::new(), |script, _| script.informational(103, &[]));
     team.upstream.push(interim.keep_open());
     team.caller().send(asks(false)).await.expect(502);
-    let row = last_of(&app, 1).await;
+    let row = last_row(&app, 1).await;
     assert_eq!((row.outcome.as_str(), row.status, row.cost), ("failed", Some(502), Some(0)));
 }
 
@@ -241,7 +235,7 @@ async fn an_error_with_a_success_status_costs_what_was_used(database: Database) 
         let answer = team.caller().send(asks_with_image(path, stream)).await.expect(200);
         assert_eq!(answer.text(), relayed);
         count += 1;
-        let row = last_of(&app, count).await;
+        let row = last_row(&app, count).await;
         assert_eq!(row.cost.map(i128::from), Some(cost.unwrap_or(0)), "{relayed} {row:?}");
         let source = if cost.is_some() { "provider" } else { "none" };
         assert_eq!(
@@ -257,13 +251,13 @@ async fn an_error_with_a_success_status_costs_what_was_used(database: Database) 
     answer.event().await.unwrap();
     answer.event().await.unwrap();
     answer.hang_up();
-    let row = last_of(&app, count + 1).await;
+    let row = last_row(&app, count + 1).await;
     assert_eq!((row.outcome.as_str(), row.cost), ("failed", Some(0)), "{row:?}");
     // Text that came before the error is counted.
     let events = [data(json!({"choices": choice("Good morning")})), data(json!({"error": error}))];
     team.upstream.push(Script::sse(events));
     team.caller().send(asks(true)).await.expect(200);
-    let row = last_of(&app, count + 2).await;
+    let row = last_row(&app, count + 2).await;
     assert_eq!((row.outcome.as_str(), row.usage_source.as_str()), ("failed", "estimated"));
     assert_eq!(row.output_tokens, Some(2), "{row:?}");
 
@@ -294,7 +288,7 @@ async fn a_success_status_without_an_answer_costs_nothing(database: Database) {
         team.upstream.push(script);
         team.caller().send(asks_with_image("chat/completions", false)).await.success();
         count += 1;
-        let row = last_of(&app, count).await;
+        let row = last_row(&app, count).await;
         let settled = (row.outcome.as_str(), row.usage_source.as_str(), row.cost);
         assert_eq!(settled, ("failed", "none", Some(0)), "{row:?}");
     }
@@ -303,7 +297,7 @@ async fn a_success_status_without_an_answer_costs_nothing(database: Database) {
     // A listing is no answer of a model.
     team.upstream.push(Script::json(200, &json!({})));
     team.caller().get(&Fixture::route("models")).await.expect(200);
-    assert_eq!(last_of(&app, count + 1).await.outcome, "completed");
+    assert_eq!(last_row(&app, count + 1).await.outcome, "completed");
 }
 
 async fn work_that_goes_on_keeps_its_reservation(database: Database) {
@@ -322,15 +316,14 @@ async fn work_that_goes_on_keeps_its_reservation(database: Database) {
     for (number, (request, script)) in cases.into_iter().enumerate() {
         team.upstream.push(script);
         team.caller().send(request).await.success();
-        let row = last_of(&app, number + 1).await;
+        let row = last_row(&app, number + 1).await;
         assert_eq!((row.outcome.as_str(), row.usage_source.as_str()), ("completed", "estimated"));
         assert!(row.cost > Some(1_000_000), "{row:?}");
     }
 }
 
 async fn usage_is_read_in_every_dialect(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let prices = [
         json!({"input": 1, "cached_input": 0.1, "cache_write": 2, "output": 10}),
         json!({"input": 2, "output": 8, "reasoning": 3}),
@@ -361,13 +354,13 @@ async fn usage_is_read_in_every_dialect(database: Database) {
     ];
     let mut count = 0;
     for (price, usage, cost) in cases {
-        let path = team.path(&format!("model-configurations/{}", team.configuration_id));
+        let path = team.configuration_path();
         app.admin().patch(&path, &json!({"price": prices[price]})).await.expect(200);
         for stream in [false, true] {
             team.upstream.push(answer(&usage, stream));
             team.caller().send(asks(stream)).await.expect(200);
             count += 1;
-            let row = last_of(&app, count).await;
+            let row = last_row(&app, count).await;
             assert_eq!((row.usage_source.as_str(), row.cost), ("provider", Some(cost)), "{row:?}");
         }
     }
@@ -376,7 +369,7 @@ async fn usage_is_read_in_every_dialect(database: Database) {
 /// A workspace whose calls are priced, and whose model has these limits.
 async fn limited(app: &TestApp, context_window: u64, max_output_tokens: u64) -> Fixture {
     let team = priced(app).await;
-    let path = team.path(&format!("model-configurations/{}", team.configuration_id));
+    let path = team.configuration_path();
     let limits = json!({"context_window": context_window, "max_output_tokens": max_output_tokens});
     app.admin().patch(&path, &limits).await.expect(200);
     team
@@ -414,7 +407,7 @@ async fn deferred_work_is_charged_as_reserved(database: Database) {
     let body = json!({"messages": [], "max_tokens": 100, "deferred": true});
     team.upstream.push(Script::json(200, &json!({"request_id": "later"})));
     team.caller().post_json(&Fixture::route("chat/completions"), &body).await.expect(200);
-    let row = last_of(&app, 1).await;
+    let row = last_row(&app, 1).await;
     let most = Usage { prompt: 50_000, completion: 100, cached: 0, reasoning: 100 };
     assert_eq!(row.cost.map(i128::from), Some(RATES.bill(most)), "{row:?}");
     assert_eq!(row.usage_source, "estimated");
@@ -438,7 +431,7 @@ async fn a_stopped_stream_is_charged_a_published_bound_for_images(database: Data
         let (_, mut stream) = team.caller().stream(request).await;
         stream.event().await.unwrap();
         stream.hang_up();
-        let row = last_of(&app, number + 1).await;
+        let row = last_row(&app, number + 1).await;
         assert_eq!((row.outcome.as_str(), row.usage_source.as_str()), ("caller_left", "estimated"));
         assert!(expected.contains(&row.input_tokens.unwrap_or(0)), "{row:?}");
     }

@@ -33,8 +33,7 @@ struct Team {
 
 impl Team {
     async fn start(database: &Database) -> Self {
-        let app = TestApp::start(database).await;
-        let team = app.workspace().await;
+        let (app, team) = TestApp::start_with_workspace(database).await;
         for name in ["second", "third"] {
             team.configure(name, json!({"model": format!("model-of-{name}")})).await;
         }

@@ -24,8 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn omitted_fields_have_defaults(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let (admin, path) = (app.admin(), team.path("model-configurations"));
     let base = team.upstream.base_url();
     let body = json!({"name": "bare", "base_url": format!("{base}/"), "model": "m"});
@@ -49,8 +48,7 @@ async fn omitted_fields_have_defaults(database: Database) {
 }
 
 async fn a_patch_changes_only_what_it_names(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     team.put_secret("TEAM", "sk-team-value").await;
     let full = json!({
         "description": "Before", "extra_headers": {"x-a": "1", "x-b": "{{secret:TEAM}}"},
@@ -99,8 +97,7 @@ async fn a_patch_changes_only_what_it_names(database: Database) {
 }
 
 async fn every_wrong_field_is_named(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let (admin, path) = (app.admin(), team.path("model-configurations"));
     let existing = format!("{path}/{}", team.configuration_id);
     let before = database.dump().await;
@@ -174,7 +171,7 @@ async fn every_wrong_field_is_named(database: Database) {
 }
 
 async fn names_are_unique_among_undeleted_configurations(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (admin, team) = (tenants.admin(), &tenants.home.team);
     let path = team.path("model-configurations");
     let first = team.configure("50% of/ünïque?", json!({})).await;
@@ -193,7 +190,7 @@ async fn names_are_unique_among_undeleted_configurations(database: Database) {
 }
 
 async fn an_editor_cannot_change_where_requests_go(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (team, editor) = (&tenants.home.team, tenants.as_role("WORKSPACE_EDITOR"));
     team.put_secret("OTHER", "sk-another-value").await;
     let headers = json!({"extra_headers": {"x-a": "1"}, "forward_headers": ["x-trace"]});
@@ -234,8 +231,7 @@ async fn an_editor_cannot_change_where_requests_go(database: Database) {
 }
 
 async fn a_disabled_configuration_gets_404(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let path = team.configuration_path();
     team.caller().send(Fixture::chat()).await.expect(200);
     app.admin().patch(&path, &json!({"enabled": false})).await.expect(200);

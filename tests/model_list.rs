@@ -74,7 +74,7 @@ async fn start(database: &Database) -> (TestApp, Fixture, Arc<AtomicU16>) {
 }
 
 async fn start_before(database: &Database, upstream: ScriptedUpstream) -> (TestApp, Fixture) {
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
+    let origin = upstream.origin();
     let origins = ["openai", "anthropic", "gemini", "groq", "perplexity"]
         .map(|name| format!("{name}={origin}/at-{name}"))
         .join(",");

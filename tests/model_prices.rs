@@ -27,7 +27,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn a_price_is_created_changed_and_deleted(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let admin = tenants.admin();
     let body = json!({
         "provider": "openai", "model": "gpt-x-*",
@@ -67,7 +67,7 @@ async fn a_price_is_created_changed_and_deleted(database: Database) {
 }
 
 async fn a_model_has_one_price(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let admin = tenants.admin();
     let of = |model: &str| {
         json!({
@@ -89,7 +89,7 @@ async fn a_model_has_one_price(database: Database) {
 }
 
 async fn invalid_prices_are_named(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let admin = tenants.admin();
     let sound = json!({"provider": "openai", "model": "m", "price": {"input": 1, "output": 2}});
     let before = database.dump().await;
@@ -157,7 +157,7 @@ async fn resolved(client: &Client, provider: &str, model: &str) -> Value {
 }
 
 async fn resolve_explains_which_price_applies(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let admin = tenants.admin();
     let listed = resolved(&admin, "openai", "gpt-4o-2024-08-06").await;
     assert_eq!(listed["origin"], "catalogue");
@@ -197,7 +197,7 @@ async fn resolve_explains_which_price_applies(database: Database) {
 }
 
 async fn prices_stay_in_their_organization(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (admin, stranger) = (tenants.admin(), tenants.app.as_key(&tenants.stranger.admin_key));
     let body = json!({"provider": "*", "model": "*", "price": {"input": 1, "output": 2}});
     let made = admin.post_json(PRICES, &body).await.expect(201).json();
@@ -217,7 +217,7 @@ async fn prices_stay_in_their_organization(database: Database) {
 }
 
 async fn a_workspace_key_cannot_set_prices(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (team, admin) = (&tenants.home.team, tenants.admin());
     let path = team.path("model-configurations");
     let workspace_admin = tenants.as_role("WORKSPACE_ADMIN");

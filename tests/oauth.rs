@@ -108,9 +108,7 @@ impl Setup {
     }
 
     async fn rows(&self, count: usize) -> Vec<Row> {
-        let rows = ledger_rows::rows_at_least(self.app.database(), count).await;
-        assert_eq!(rows.len(), count, "{rows:?}");
-        rows
+        ledger_rows::rows_exactly(&self.app, count).await
     }
 
     async fn check(&self) -> Value {

@@ -37,8 +37,7 @@ fn configuration(team: &Fixture, oauth: &Value) -> Value {
 }
 
 async fn a_client_is_shown_as_it_was_saved(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let (admin, path) = (app.admin(), team.path("model-configurations"));
     let made = admin.post_json(&path, &configuration(&team, &client(&json!({})))).await;
     let made = made.expect(201).json();
@@ -73,8 +72,7 @@ async fn a_client_is_shown_as_it_was_saved(database: Database) {
 }
 
 async fn every_wrong_field_of_a_client_is_named(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let (admin, path) = (app.admin(), team.path("model-configurations"));
     let before = database.dump().await;
     let many: Value = (0..33).map(|n| (format!("x-{n}"), json!("1"))).collect();
@@ -138,8 +136,7 @@ async fn every_wrong_field_of_a_client_is_named(database: Database) {
 }
 
 async fn the_key_of_a_configuration_with_a_client_is_for_its_fallback(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let (admin, path) = (app.admin(), team.configuration_path());
     let answer = admin.patch(&path, &json!({"oauth": client(&json!({}))})).await;
     assert_eq!(wrong_fields(&answer), ["api_key_name"]);
@@ -150,8 +147,7 @@ async fn the_key_of_a_configuration_with_a_client_is_for_its_fallback(database: 
 }
 
 async fn the_secret_of_a_client_is_in_use(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     team.put_secret("CLIENT", "a-client-secret").await;
     let admin = app.admin();
     let oauth = client(&json!({"client_secret": "CLIENT"}));
@@ -167,7 +163,7 @@ async fn the_secret_of_a_client_is_in_use(database: Database) {
 }
 
 async fn an_editor_cannot_change_the_client(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (team, editor) = (&tenants.home.team, tenants.as_role("WORKSPACE_EDITOR"));
     let path = team.configuration_path();
     let fall_back = json!({"oauth": client(&json!({"fall_back_to_api_key": true}))});

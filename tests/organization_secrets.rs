@@ -13,7 +13,6 @@ use crate::support::{
     problems::{problem, wrong_fields},
     script::Script,
     secrets,
-    upstream::ScriptedUpstream,
 };
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -38,10 +37,7 @@ const CHAT: &str = "/openai/v1/chat/completions";
 /// and a workspace of it.
 async fn start(database: &Database) -> (TestApp, Fixture) {
     secrets::register(SHARED);
-    let upstream = ScriptedUpstream::start().await;
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
-    let app = TestApp::with(database, &["--provider-origin", &format!("openai={origin}")]).await;
-    let team = Fixture::before(&app.admin(), app.address(), upstream).await;
+    let (app, team) = TestApp::in_place_of(database, &["openai"]).await;
     app.admin().put(&path(NAME), &json!({"value": SHARED})).await.expect(201);
     (app, team)
 }

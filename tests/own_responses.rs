@@ -31,7 +31,7 @@ const RESPONSES: &str = "/openai/v1/responses";
 async fn start(database: &Database) -> (TestApp, Fixture) {
     secrets::register(SHARED);
     let upstream = ScriptedUpstream::start().await;
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
+    let origin = upstream.origin();
     let origin = format!("openai={origin}");
     let app = TestApp::with_stopped_clock(database, &["--provider-origin", &origin]).await;
     let team = Fixture::before(&app.admin(), app.address(), upstream).await;

@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    app::TestApp,
     case::{Case, cases},
     database::Database,
     fixture::Fixture,
@@ -18,7 +17,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn every_list_pages_the_same_way(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     for name in ["P1", "P2", "P3", "P4"] {
         tenants.home.team.put_secret(name, "sk-paged-value").await;
         let shared = format!("/api/v1/secrets/{name}");

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use crate::{
     gateway_policies::{PATH, cap, make, matcher},
     support::{
-        app::TestApp,
         case::{Case, cases},
         database::Database,
         sql::{execute, texts},
@@ -18,7 +17,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn current_spend_comes_from_the_rollups(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (admin, home) = (tenants.admin(), &tenants.home);
     let now = chrono::Utc::now();
     // Whole days are read from daily sums, so hours are not needed.

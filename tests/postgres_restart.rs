@@ -95,8 +95,7 @@ async fn reports_database_reachable(app: &TestApp) -> bool {
 async fn interrupted_work_can_be_retried(_: Database) {
     let server = OwnPostgres::start().await;
     let database = server.database();
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let holder = database.connect().await;
     holder.batch_execute("BEGIN; UPDATE change_sequence SET value = value").await.unwrap();
     let write = |name: &str| {
@@ -134,8 +133,7 @@ async fn answered_changes_survive_a_server_crash(_: Database) {
     for statement in hasty.split(';').chain(["SELECT pg_reload_conf()"]) {
         operator.batch_execute(statement).await.unwrap();
     }
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     for _ in 0..20 {
         team.caller().send(Fixture::chat()).await.expect(200);
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::entities::{USAGE, ask, chat, guard, is_blocked, names, says, sent, start};
+use crate::data_policy::{chat, says};
+use crate::entities::{USAGE, ask, guard, is_blocked, names, sent, start};
 use crate::support::{
     case::{Case, cases},
     database::Database,

@@ -11,7 +11,6 @@ use crate::support::{
     problems::{problem, wrong_fields},
     script::Script,
     secrets,
-    upstream::ScriptedUpstream,
 };
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -29,11 +28,7 @@ pub(crate) fn cases() -> Vec<Case> {
 const CHAT: &str = "/openai/v1/chat/completions";
 
 async fn start(database: &Database) -> (TestApp, Fixture) {
-    let upstream = ScriptedUpstream::start().await;
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
-    let app = TestApp::with(database, &["--provider-origin", &format!("openai={origin}")]).await;
-    let team = Fixture::before(&app.admin(), app.address(), upstream).await;
-    (app, team)
+    TestApp::in_place_of(database, &["openai"]).await
 }
 
 fn asks(path: &str) -> Request {

@@ -32,8 +32,7 @@ fn breaks(begun: Script) -> [(&'static str, Script); 2] {
 }
 
 async fn a_break_between_events_sends_an_error_event(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let sent = data(json!({"choices": [{}]}));
     for (how, script) in breaks(Script::sse_head().chunk(sent.clone())) {
         team.upstream.push(script);
@@ -77,8 +76,7 @@ async fn a_break_between_events_sends_an_error_event(database: Database) {
 }
 
 async fn a_break_inside_an_event_only_breaks_the_connection(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let sent = data(json!({"choices": [{"delta": {"content": "half of"}}]}));
     for half in ["data: {\"choices\":[{\"delta\":{\"con", "data: {\"choices\":[{}]}\n", "dat"] {
         for resets in [false, true] {
@@ -106,8 +104,7 @@ async fn a_break_inside_an_event_only_breaks_the_connection(database: Database) 
 }
 
 async fn a_break_after_the_final_event_is_a_success(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let sent = openai::chat_events(&PARTS, Usage::USUAL, false);
     for resets in [false, true] {
         let script = Script::sse_head().chunks(sent.clone());

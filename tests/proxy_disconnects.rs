@@ -27,8 +27,7 @@ pub(crate) fn cases() -> Vec<Case> {
 const A_SECOND: Duration = Duration::from_secs(1);
 
 async fn a_disconnect_before_the_head_cancels_the_upstream(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     for (count, resets) in [false, true].into_iter().enumerate() {
         team.upstream.push(Script::new().keep_open());
         let caller = team.caller().open(Fixture::chat()).await.unwrap();
@@ -42,8 +41,7 @@ async fn a_disconnect_before_the_head_cancels_the_upstream(database: Database) {
 }
 
 async fn a_disconnect_in_a_stream_cancels_the_upstream(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     for (count, resets) in [false, true].into_iter().enumerate() {
         let event = data(json!({"choices": [{}]}));
         let chatty = (0..1_000).fold(Script::sse_head(), |script, _| {
@@ -61,8 +59,7 @@ async fn a_disconnect_in_a_stream_cancels_the_upstream(database: Database) {
 }
 
 async fn a_disconnect_from_a_silent_stream_cancels_the_upstream(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let event = data(json!({"choices": [{}]}));
     for (count, resets) in [false, true].into_iter().enumerate() {
         team.upstream.push(Script::sse_head().chunk(event.clone()).keep_open());

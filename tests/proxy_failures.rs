@@ -49,8 +49,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn an_upstream_429_is_passed_on_with_its_headers(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let body = r#"{"error":{"message":"slow down","type":"requests","param":null,"code":"x"}}"#;
     let headers = [
         ("content-type", "application/json"),
@@ -72,8 +71,7 @@ async fn an_upstream_429_is_passed_on_with_its_headers(database: Database) {
 }
 
 async fn an_upstream_500_with_html_is_passed_on(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let html = "<html><body>oops \u{1f4a5}</body></html>";
     let headers = [("content-type", "text/html; charset=utf-8")];
     for request in [Fixture::chat(), Fixture::chat_stream()] {
@@ -87,8 +85,7 @@ async fn an_upstream_500_with_html_is_passed_on(database: Database) {
 }
 
 async fn every_upstream_error_is_passed_on_with_its_status(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     for status in [400, 403, 404, 409, 413, 418, 422, 500, 502, 503, 504, 529] {
         team.upstream.push(openai::error(status, "some_error", "its_code", "in its words"));
         let answer = team.caller().send(Fixture::chat()).await.expect(status);
@@ -98,8 +95,7 @@ async fn every_upstream_error_is_passed_on_with_its_status(database: Database) {
 }
 
 async fn a_refused_credential_gets_502_with_the_secrets_name(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     team.upstream.push(openai::error(401, "some_error", "its_code", "in its words"));
     let answer = team.caller().send(Fixture::chat()).await;
     gateway_error(&answer, 502, "provider_credential_refused");
@@ -119,8 +115,7 @@ async fn a_refused_credential_gets_502_with_the_secrets_name(database: Database)
 }
 
 async fn a_redirect_gets_502_without_its_location(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let location = ("location", "https://elsewhere.example/v1/chat/completions");
     for status in [300, 301, 302, 303, 305, 307, 308, 399] {
         for request in
@@ -145,8 +140,7 @@ async fn a_redirect_gets_502_without_its_location(database: Database) {
 }
 
 async fn a_304_is_passed_on_only_for_a_conditional_get(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     team.configure("conditional", json!({"forward_headers": ["if-none-match"]})).await;
     let models = || Request::get("/providers/conditional/v1/models");
     team.upstream.push(Script::new().raw("HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n"));
@@ -162,8 +156,7 @@ async fn a_304_is_passed_on_only_for_a_conditional_get(database: Database) {
 }
 
 async fn the_provider_key_is_redacted_from_errors(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let key = &team.provider_key;
     let escaped = key.replace('-', "\\u002d");
     let quoted = format!("{{\"error\":{{\"message\":\"Incorrect key {key}, {escaped}.\"}}}}");
@@ -191,8 +184,7 @@ async fn the_provider_key_is_redacted_from_errors(database: Database) {
 }
 
 async fn a_break_before_the_head_gets_502(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     for (count, script) in [
         Script::new().close(),
         Script::new().reset(),
@@ -215,8 +207,7 @@ async fn a_break_before_the_head_gets_502(database: Database) {
 }
 
 async fn a_break_after_the_head_breaks_the_connection(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     for script in [
         Script::new().sized_head(200, &[("content-type", "application/json")], 100).close(),
         Script::new().sized_head(200, &[("content-type", "application/json")], 100).reset(),
@@ -236,8 +227,7 @@ async fn a_break_after_the_head_breaks_the_connection(database: Database) {
 }
 
 async fn an_incomplete_body_breaks_the_connection(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let json = [("content-type", "application/json")];
     for (how, script) in [
         ("sized", Script::new().sized_head(200, &json, 100).raw("{\"half\":").close()),
@@ -271,8 +261,7 @@ async fn an_incomplete_body_breaks_the_connection(database: Database) {
 }
 
 async fn an_answer_that_is_not_http_gets_502(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     for raw in [
         "SSH-2.0-OpenSSH_9.6\r\n\r\n",
         "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello!",
@@ -291,8 +280,7 @@ async fn an_answer_that_is_not_http_gets_502(database: Database) {
 }
 
 async fn an_unreachable_upstream_gets_502(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}/v1", listener.local_addr().unwrap());
     drop(listener);
@@ -303,8 +291,7 @@ async fn an_unreachable_upstream_gets_502(database: Database) {
 }
 
 async fn an_unresolvable_name_gets_502(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     // RFC 6761 reserves this name.
     team.configure("nowhere", json!({"base_url": "https://nowhere.invalid/v1"})).await;
     let answer =
@@ -313,8 +300,7 @@ async fn an_unresolvable_name_gets_502(database: Database) {
 }
 
 async fn a_refused_address_is_not_connected_to(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let port = team.upstream.address().port();
     let named = format!("http://localhost:{port}/v1");
     team.configure("named", json!({"base_url": named})).await;
@@ -415,8 +401,7 @@ async fn idle_upstream_connections_are_closed_in_time(database: Database) {
 }
 
 async fn each_kind_of_bad_key_has_its_own_code(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let admin = app.admin();
     let none = app.anonymous().send(Fixture::chat()).await;
     gateway_error(&none, 401, "missing_api_key");
@@ -477,8 +462,7 @@ async fn each_kind_of_bad_key_has_its_own_code(database: Database) {
 }
 
 async fn a_secret_that_cannot_be_decrypted_gets_503_with_its_name(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let spoil = "UPDATE secrets SET sealed = set_byte(sealed, length(sealed) - 1, \
                  get_byte(sealed, length(sealed) - 1) # 1)";
     assert_eq!(database.connect().await.execute(spoil, &[]).await.unwrap(), 1);

@@ -86,8 +86,7 @@ fn talkative(request: Request) -> Request {
 }
 
 async fn only_listed_headers_are_sent_upstream(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     team.caller().send(talkative(Fixture::chat())).await.expect(200);
     let request = team.upstream.last_request();
     let (host, length) = (team.upstream.address().to_string(), request.body.len().to_string());
@@ -115,8 +114,7 @@ async fn only_listed_headers_are_sent_upstream(database: Database) {
 }
 
 async fn a_model_list_request_sends_only_listed_headers(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     team.caller().get(&Fixture::route("models")).await.expect(200);
     let (host, credential) =
         (team.upstream.address().to_string(), format!("Bearer {}", team.provider_key));
@@ -129,8 +127,7 @@ async fn a_model_list_request_sends_only_listed_headers(database: Database) {
 }
 
 async fn no_caller_credential_is_sent_upstream(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let key = team.caller_key.as_str();
     let bearer = format!("Bearer {key}");
     let shouting = format!("BEARER {key}");
@@ -161,8 +158,7 @@ async fn no_caller_credential_is_sent_upstream(database: Database) {
 }
 
 async fn a_configuration_forwards_and_adds_headers(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let second = "second-secret-value";
     secrets::register(second);
     team.put_secret("SECOND", second).await;
@@ -187,8 +183,7 @@ async fn a_configuration_forwards_and_adds_headers(database: Database) {
 }
 
 async fn an_older_configuration_forwards_no_account_and_no_address(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let id = team.configure("old", json!({"forward_headers": ["x-team"]})).await;
     let names = [
         "OpenAI-Organization",
@@ -223,8 +218,7 @@ async fn an_older_configuration_forwards_no_account_and_no_address(database: Dat
 }
 
 async fn the_credential_is_sent_as_configured(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     team.configure("azure", json!({"auth": "api-key"})).await;
     team.configure("open", json!({"api_key_name": null})).await;
     let call = async |name: &str| {
@@ -240,8 +234,7 @@ async fn the_credential_is_sent_as_configured(database: Database) {
 }
 
 async fn all_but_a_few_headers_are_returned(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let passed = [
         ("content-type", "application/json; charset=utf-8"),
         ("date", "Tue, 15 Nov 1994 08:12:31 GMT"),
@@ -292,8 +285,7 @@ async fn all_but_a_few_headers_are_returned(database: Database) {
 }
 
 async fn a_header_with_the_provider_key_is_not_returned(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let echo = format!("got Bearer {}!", team.provider_key);
     for status in [200, 403] {
         let headers = [("x-echo", echo.as_str()), ("x-other", "stays")];
@@ -305,8 +297,7 @@ async fn a_header_with_the_provider_key_is_not_returned(database: Database) {
 }
 
 async fn every_response_has_a_request_id(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     team.upstream.push(openai::chat_completion("hello", Usage::USUAL));
     let mine = format!("caller-{}", uuid::Uuid::now_v7().simple());
     let request = || Fixture::chat().header("x-request-id", &mine);

@@ -87,8 +87,7 @@ async fn a_slow_body_gets_408(database: Database) {
 }
 
 async fn an_incomplete_body_is_not_sent_upstream(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let request =
         Request::new("POST", &Fixture::route("responses")).header("transfer-encoding", "chunked");
     let mut connection = team.caller().open(request).await.unwrap();
@@ -208,8 +207,7 @@ async fn a_whole_request_has_no_time_limit(database: Database) {
 }
 
 async fn a_configuration_overrides_time_limits(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let limits = json!({"timeouts": {"first_byte_ms": 300, "idle_ms": 300}});
     team.configure("hasty", limits).await;
     let request = || Request::post_json("/providers/hasty/v1/chat/completions", &question(true));
@@ -236,8 +234,7 @@ async fn open_streams(caller: &Client, route: &str, count: usize) -> Vec<Connect
 }
 
 async fn concurrent_requests_of_a_configuration_are_limited(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     team.configure("narrow", json!({"max_concurrent_requests": 2})).await;
     let route = "/providers/narrow/v1/chat/completions";
     let pause = Pause::new();

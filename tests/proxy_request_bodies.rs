@@ -37,8 +37,7 @@ fn chat(body: impl Into<Bytes>) -> Request {
 }
 
 async fn the_model_is_replaced_in_place(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     for (sent, arrived) in [
         (r#"{"model":"mine","n":1}"#, r#"{"model":"gpt-test","n":1}"#),
         (r#"{ "n" : 1 , "model" : {"a":[1]} }"#, r#"{ "n" : 1 , "model" : "gpt-test" }"#),
@@ -55,8 +54,7 @@ async fn the_model_is_replaced_in_place(database: Database) {
 }
 
 async fn unknown_fields_are_passed_on_byte_for_byte(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let sent = concat!(
         "\n{\"zeta\":1e400,\"a\":1.0,\"b\":-0,\"c\":123456789012345678901234567890,",
         "\t\"text\":\"\\u00e9\\ud83d\\ude00 \\/ é\u{2028}\",\r\n\"nested\":{\"model\":\"x\",",
@@ -81,8 +79,7 @@ async fn unknown_fields_are_passed_on_byte_for_byte(database: Database) {
 }
 
 async fn default_parameters_fill_missing_fields(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let defaults = json!({"default_parameters": {"temperature": 0.25, "stop": ["a"], "seed": 7}});
     team.configure("defaults", defaults).await;
     let route = "/providers/defaults/v1/chat/completions";
@@ -98,8 +95,7 @@ async fn default_parameters_fill_missing_fields(database: Database) {
 }
 
 async fn ambiguous_and_malformed_bodies_are_refused(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     for (body, code, param) in [
         (&br#"{"a":1,"b":2,"a":1}"#[..], "duplicate_field", Some("a")),
         (br#"{"model":"x","mod\u0065l":"y"}"#, "duplicate_field", Some("model")),
@@ -134,8 +130,7 @@ async fn ambiguous_and_malformed_bodies_are_refused(database: Database) {
 }
 
 async fn fields_that_choose_another_model_are_refused(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     for (body, field) in [
         (r#"{"models":["vendor/huge"],"route":"fallback"}"#, "models"),
         (r#"{"MODELS":["vendor/huge"]}"#, "MODELS"),
@@ -161,8 +156,7 @@ async fn fields_that_choose_another_model_are_refused(database: Database) {
 }
 
 async fn nesting_is_limited(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     // The object is the first level.
     let nested = |levels: usize, open: &str, close: &str| {
         format!("{{\"x\":{}{}}}", open.repeat(levels - 1), close.repeat(levels - 1))
@@ -182,8 +176,7 @@ async fn nesting_is_limited(database: Database) {
 }
 
 async fn large_bodies_pass_byte_for_byte(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let start = "{\"messages\":[{\"role\":\"user\",\"content\":\"";
     let end = "\"}],\"model\":\"gpt-test\"}";
     for size in [16 * 1024, 16 * 1024 + 1, 100_000, 1 << 20, 32 << 20] {
@@ -200,8 +193,7 @@ async fn large_bodies_pass_byte_for_byte(database: Database) {
 }
 
 async fn a_compressed_answer_is_relayed_as_it_is(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     // An empty object in gzip.
     let bytes =
         b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\xae\x05\x00\x43\xbf\xa6\xa3\x02\x00\x00\x00";
@@ -230,8 +222,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 const BROTLI: &[u8] = b"\x60\x00\x10{\"n\":1}\x03";
 
 async fn a_compressed_body_is_decoded(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let large = format!("{{\"text\":\"{}\"}}", "lorem ipsum ".repeat(30_000));
     let small = r#"{"n":1}"#;
     for (coding, body, decoded) in [
@@ -256,8 +247,7 @@ async fn a_compressed_body_is_decoded(database: Database) {
 }
 
 async fn undecodable_bodies_are_refused(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let whole = gzip(br#"{"n":1}"#);
     let cut = whole[..whole.len() - 4].to_vec();
     // A frame of zstd that declares a window of 2 GB.

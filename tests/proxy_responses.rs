@@ -24,8 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn an_uncompressed_error_is_searched_for_the_key(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     for coding in ["identity", "utf-8", "Identity, identity"] {
         let quoted = format!("bad key {}", team.provider_key);
         team.upstream.push(Script::new().sized(403, &[("content-encoding", coding)], quoted));
@@ -35,8 +34,7 @@ async fn an_uncompressed_error_is_searched_for_the_key(database: Database) {
 }
 
 async fn the_body_of_a_compressed_error_is_replaced(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     for coding in ["gzip", "br", "identity, ZSTD"] {
         let quoted = format!("bad key {}", team.provider_key);
         team.upstream.push(Script::new().sized(429, &[("content-encoding", coding)], quoted));
@@ -51,8 +49,7 @@ async fn the_body_of_a_compressed_error_is_replaced(database: Database) {
 }
 
 async fn an_answer_without_a_body_ends_with_its_head(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let mut connection = Connection::open(app.address()).await.unwrap();
     for _ in 0..2 {
         team.upstream.push(Script::new().raw("HTTP/1.1 204 Nothing\r\n\r\n"));
@@ -70,8 +67,7 @@ async fn an_answer_without_a_body_ends_with_its_head(database: Database) {
 }
 
 async fn an_empty_answer_is_relayed(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     team.upstream.push(Script::new().sized(200, &[], ""));
     let answer = team.caller().send(Fixture::chat()).await.expect(200);
     assert_eq!((answer.text().as_str(), answer.header("content-length")), ("", Some("0")));

@@ -42,8 +42,7 @@ pub(crate) fn gateway_error(answer: &Answer, status: u16, code: &str) {
 }
 
 async fn served_routes_reach_the_upstream(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let caller = team.caller();
     let served = [
         ("POST", "chat/completions"),
@@ -74,8 +73,7 @@ async fn served_routes_reach_the_upstream(database: Database) {
 
 /// `/models/{name}` is another spelling of `/providers/{name}`.
 async fn models_is_a_synonym_of_providers(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let caller = team.caller();
     for (number, scope) in ["providers", "models"].into_iter().enumerate() {
         let path = format!("/{scope}/main/v1/chat/completions");
@@ -103,8 +101,7 @@ async fn models_is_a_synonym_of_providers(database: Database) {
 }
 
 async fn other_routes_get_501_without_reading_the_body(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     for (method, path) in [
         ("GET", "/providers/main/v1/chat/completions"),
         ("PUT", "/providers/main/v1/chat/completions"),
@@ -153,8 +150,7 @@ async fn other_routes_get_501_without_reading_the_body(database: Database) {
 }
 
 async fn head_requests_and_websockets_get_501(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let head = Request::new("HEAD", &Fixture::route("models"));
     let upgrade = Request::get(&Fixture::route("models"))
         .header("connection", "Upgrade")
@@ -177,8 +173,7 @@ async fn head_requests_and_websockets_get_501(database: Database) {
 }
 
 async fn checks_run_in_order(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     team.configure("off", json!({"enabled": false})).await;
     let unknown = "/providers/nobody/v1/chat/completions";
     let broken = |path: &str| Request::new("POST", path).body("{");
@@ -202,8 +197,7 @@ async fn checks_run_in_order(database: Database) {
 }
 
 async fn a_name_is_one_segment_decoded_once(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let caller = team.caller();
     let call = async |segment: &str| {
         caller
@@ -229,8 +223,7 @@ async fn a_name_is_one_segment_decoded_once(database: Database) {
 }
 
 async fn a_model_id_keeps_its_encoding(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     for (number, id) in
         ["org%2Fother%20model", "ft:gpt-4o:acme::x1", "a+b", "%e2%98%95", "...", "a%3Fb", "@cf/"]
             .into_iter()
@@ -243,8 +236,7 @@ async fn a_model_id_keeps_its_encoding(database: Database) {
 }
 
 async fn a_model_id_with_dot_segments_gets_400(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     for id in [".", "..", "%2e", "%2E%2e", ".%2e", "%252e%252e", "..%2Fadmin", "a%2f..", "..%5cx"] {
         let answer = team.caller().get(&Fixture::route(&format!("models/{id}"))).await;
         gateway_error(&answer, 400, "invalid_model_id");
@@ -254,8 +246,7 @@ async fn a_model_id_with_dot_segments_gets_400(database: Database) {
 }
 
 async fn query_parameters_of_the_base_url_win(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let origin = format!("http://{}", team.upstream.address());
     let base = format!("{origin}/openai/deployments/x/?api-version=2024-10-21&k=v%20w");
     team.configure("azure", json!({"base_url": base})).await;

@@ -71,8 +71,7 @@ const TOKENS: [(&str, &str); 5] = [
 ];
 
 async fn usage_of_a_plain_answer_is_read(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let body = json!({"model": "asked-for", "messages": []});
     team.caller().post_json(&Fixture::route("chat/completions"), &body).await.expect(200);
     let settled = team.settled_once().await;
@@ -88,8 +87,7 @@ async fn usage_of_a_plain_answer_is_read(database: Database) {
 }
 
 async fn usage_of_a_responses_answer_is_read(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let plain = Request::post_json(&Fixture::route("responses"), &json!({"input": "Hello"}));
     team.caller().send(plain).await.expect(200);
     team.caller().send(responses_stream()).await.expect(200);
@@ -100,8 +98,7 @@ async fn usage_of_a_responses_answer_is_read(database: Database) {
 }
 
 async fn only_the_usage_event_is_withheld(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let answer = team.caller().send(Fixture::chat_stream()).await.expect(200);
     let received = team.upstream.last_request().json();
     assert_eq!(received["stream_options"], json!({"include_usage": true}));
@@ -121,8 +118,7 @@ async fn only_the_usage_event_is_withheld(database: Database) {
 }
 
 async fn what_is_not_usage_is_not_withheld(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let mut event =
         json!({"choices": [], "usage": Usage::USUAL.chat(), "timings": {"prompt_ms": 2.5}});
     let mut events = openai::chat_events(&PARTS, Usage::USUAL, false);
@@ -158,8 +154,7 @@ async fn a_usage_event_that_names_no_choices_is_withheld(database: Database) {
 }
 
 async fn a_stream_is_known_by_its_first_bytes(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let sent = openai::chat_events(&PARTS, Usage::USUAL, true);
     let mut relayed = sent.clone();
     relayed.remove(relayed.len() - 2);
@@ -204,8 +199,7 @@ fn odd_events() -> (Vec<String>, String) {
 }
 
 async fn a_usage_event_in_pieces_is_withheld(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let (passed, withheld) = odd_events();
     let mut sent = passed.clone();
     sent.insert(passed.len() - 1, withheld);
@@ -222,8 +216,7 @@ async fn a_usage_event_in_pieces_is_withheld(database: Database) {
 }
 
 async fn a_stream_with_a_length_is_relayed_without_its_usage_event(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let mut sent = openai::chat_events(&PARTS, Usage::USUAL, true);
     let kind = [("content-type", "text/event-stream")];
     team.upstream.push(Script::new().sized(200, &kind, sent.concat()));
@@ -241,8 +234,7 @@ async fn a_stream_with_a_length_is_relayed_without_its_usage_event(database: Dat
 }
 
 async fn usage_that_the_caller_asked_for_is_not_withheld(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let mut body = question(true);
     body["stream_options"] = json!({"include_usage": true});
     let answer =
@@ -253,8 +245,7 @@ async fn usage_that_the_caller_asked_for_is_not_withheld(database: Database) {
 }
 
 async fn stream_usage_leave_changes_nothing(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let id = team.configure("left", json!({"stream_usage": "leave"})).await;
     let request = || Request::post_json("/providers/left/v1/chat/completions", &question(true));
     let answer = team.caller().send(request()).await.expect(200);
@@ -272,8 +263,7 @@ async fn stream_usage_leave_changes_nothing(database: Database) {
 }
 
 async fn a_responses_stream_is_relayed_byte_for_byte(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let (head, mut stream) = team.caller().stream(responses_stream()).await;
     assert_eq!(head.header("content-type"), Some("text/event-stream; charset=utf-8"));
     let (events, ending) = stream.events().await;
@@ -283,8 +273,7 @@ async fn a_responses_stream_is_relayed_byte_for_byte(database: Database) {
 }
 
 async fn each_chunk_is_relayed_when_it_arrives(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let pause = Pause::new();
     let events: Vec<_> = (0..5)
         .map(|number| data(json!({"choices": [{"delta": {"content": number.to_string()}}]})))
@@ -312,8 +301,7 @@ async fn each_chunk_is_relayed_when_it_arrives(database: Database) {
 /// which takes up to 40 ms.
 async fn small_chunks_do_not_wait_for_each_other(database: Database) {
     const CHUNKS: u32 = 50;
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let script = (0..CHUNKS).fold(Script::sse_head(), |script, _| {
         script.chunk(data(json!({"choices": [{}]}))).delay(Duration::from_millis(2))
     });
@@ -332,8 +320,7 @@ async fn small_chunks_do_not_wait_for_each_other(database: Database) {
 }
 
 async fn chunks_may_be_split_anywhere(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let event = data(json!({"choices": [{"delta": {"content": "Zoë ☕ 😀"}}]}));
     let sent = [event.as_str(), &event, &data("[DONE]")].concat();
     let coffee = sent.find('☕').unwrap();
@@ -359,8 +346,7 @@ async fn chunks_may_be_split_anywhere(database: Database) {
 }
 
 async fn a_slow_first_byte_is_awaited(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     // Longer than the default timeout of the client library.
     let slow = Script::new().delay(Duration::from_millis(5_500));
     team.upstream.push(slow.and(openai::chat_completion("late", Usage::USUAL)));
@@ -370,8 +356,7 @@ async fn a_slow_first_byte_is_awaited(database: Database) {
 }
 
 async fn interim_answers_are_skipped(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let pause = Pause::new();
     let hint = [("link", "</a>; rel=preload")];
     let script = Script::new().informational(103, &hint).informational(103, &hint).wait(&pause);
@@ -435,8 +420,7 @@ async fn a_long_stream_takes_constant_memory(database: Database) {
 
 async fn five_hundred_concurrent_streams_are_served(database: Database) {
     const STREAMS: usize = 500;
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let pause = Pause::new();
     let sent = openai::chat_events(&PARTS, Usage::USUAL, false);
     for _ in 0..STREAMS {

@@ -59,7 +59,7 @@ fn assert_same_except(before: &Value, after: &Value, fields: &[&str]) {
 }
 
 async fn a_policy_can_be_patched_with_itself(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let admin = tenants.admin();
     let made = make(&admin, &cap("Cap", &[matcher("team", "a")])).await;
     for place in [PATH, "/api/v1/platform/gateway-policies", "/v1/platform/gateway-policies"] {
@@ -97,7 +97,7 @@ async fn a_policy_can_be_patched_with_itself(database: Database) {
 }
 
 async fn a_policy_can_be_posted_with_itself(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let admin = tenants.admin();
     let made = make(&admin, &cap("Cap", &[matcher("team", "a")])).await;
     let one = format!("{PATH}/{}", text(&made, "id"));
@@ -128,7 +128,7 @@ async fn a_policy_can_be_posted_with_itself(database: Database) {
 }
 
 async fn every_resource_can_be_patched_with_itself(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (admin, home) = (tenants.admin(), &tenants.home);
     let price = json!({"provider": "*", "model": "m*", "price": {"input": 1.25, "output": 10}});
     let price = admin.post_json("/api/v1/model-prices", &price).await.expect(201).json();

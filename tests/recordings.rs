@@ -8,7 +8,7 @@ use crate::support::{
     case::{Case, cases},
     database::Database,
     fixture::Fixture,
-    ledger_rows::{self, Row},
+    ledger_rows::{Row, last_row},
     openai::Usage,
     script::Script,
     upstream::ScriptedUpstream,
@@ -20,7 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 async fn start(database: &Database) -> (TestApp, Fixture) {
     let upstream = ScriptedUpstream::start().await;
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
+    let origin = upstream.origin();
     let origins = format!("openai={origin},groq={origin}/groq");
     let app = TestApp::with(database, &["--provider-origin", &origins]).await;
     let team = Fixture::before(&app.admin(), app.address(), upstream).await;
@@ -33,12 +33,6 @@ async fn start(database: &Database) -> (TestApp, Fixture) {
 fn exchanges(text: &str) -> Vec<Value> {
     let mut recording: Value = serde_json::from_str(text).unwrap();
     serde_json::from_value(recording["exchanges"].take()).unwrap()
-}
-
-async fn last_row(app: &TestApp, count: usize) -> Row {
-    let rows = ledger_rows::rows_at_least(app.database(), count).await;
-    assert_eq!(rows.len(), count, "{rows:?}");
-    rows.into_iter().next_back().unwrap()
 }
 
 fn usage(prompt: u64, cached: u64, completion: u64, reasoning: u64) -> Usage {

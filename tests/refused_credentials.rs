@@ -10,7 +10,6 @@ use crate::support::{
     http::Request,
     ledger_rows, openai, policies,
     script::Script,
-    upstream::ScriptedUpstream,
 };
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -22,11 +21,8 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn start(database: &Database) -> (TestApp, Fixture) {
-    let upstream = ScriptedUpstream::start().await;
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
-    let origins = ["openai", "anthropic", "gemini", "azure"].map(|name| format!("{name}={origin}"));
-    let app = TestApp::with(database, &["--provider-origin", &origins.join(",")]).await;
-    let team = Fixture::before(&app.admin(), app.address(), upstream).await;
+    let providers = ["openai", "anthropic", "gemini", "azure"];
+    let (app, team) = TestApp::in_place_of(database, &providers).await;
     for name in ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "AZURE_FOUNDRY_API_KEY"] {
         team.put_secret(name, &format!("key-in-{name}")).await;
     }

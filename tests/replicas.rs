@@ -243,8 +243,7 @@ async fn changes_arrive_without_notifications(database: Database) {
 
 async fn known_callers_cause_no_database_queries(database: Database) {
     const QUERIES: &str = "tollgate_database_request_transactions_total";
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     for request in [Fixture::chat(), Fixture::chat_stream()] {
         team.caller().send(request).await.expect(200);
     }
@@ -262,8 +261,7 @@ async fn known_callers_cause_no_database_queries(database: Database) {
 
 async fn guessing_one_key_does_not_reach_the_database(database: Database) {
     const QUERIES: &str = "tollgate_database_request_transactions_total";
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     // A well-formed key of another installation.
     let elsewhere = Database::create(Kind::Sqlite).expect("another");
     let stranger = TestApp::start(&elsewhere).await.keys().admin.clone();

@@ -24,7 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn every_operation_rejects_bad_bodies(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let mut tried = 0;
     for operation in operations(&tenants).await {
         if !operation.body || operation.data_plane() {
@@ -114,7 +114,7 @@ async fn json_is_parsed_strictly(database: Database) {
 }
 
 async fn all_wrong_fields_are_named_at_once(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let admin = tenants.admin();
     let configurations = tenants.home.team.path("model-configurations");
     let configuration = format!("{configurations}/{}", tenants.home.team.configuration_id);
@@ -208,7 +208,7 @@ async fn all_wrong_fields_are_named_at_once(database: Database) {
 }
 
 async fn invalid_instants_say_what_is_missing(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let admin = tenants.admin();
     let says = |answer: &Answer, field: &str, part: &str| {
         let problem = problem(answer, 422, "invalid_fields");
@@ -236,7 +236,7 @@ async fn invalid_instants_say_what_is_missing(database: Database) {
 }
 
 async fn the_example_of_every_body_is_valid(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let document = tenants.app.anonymous().get("/openapi.json").await.expect(200).json();
     tenants.home.team.put_secret("OPENAI_KEY", "sk-of-an-example").await;
     let mut tried = 0;

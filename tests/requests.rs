@@ -4,7 +4,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use crate::support::{
-    app::TestApp,
     case::{Case, cases},
     database::{Database, Kind},
     ledger_seed::{Row, id_at, insert_with_others},
@@ -23,10 +22,6 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 const POLICY: &str = "019aaf9d-2801-7000-8000-0000000000aa";
-
-async fn tenants(database: &Database) -> TwoTenants {
-    TwoTenants::make(TestApp::start(database).await).await
-}
 
 /// Sixty rows, one per second, oldest first.
 fn rows(tenants: &TwoTenants) -> Vec<Row> {
@@ -62,7 +57,7 @@ async fn ids(tenants: &TwoTenants, query: &str) -> Vec<String> {
 }
 
 async fn requests_are_filtered_and_paged(database: Database) {
-    let tenants = tenants(&database).await;
+    let tenants = TwoTenants::start(&database).await;
     let rows = rows(&tenants);
     insert_with_others(&database, &rows, &[]).await;
     let expected = |holds: &dyn Fn(&Row) -> bool| -> Vec<String> {
@@ -137,7 +132,7 @@ async fn requests_are_filtered_and_paged(database: Database) {
 }
 
 async fn a_request_has_all_its_attempts(database: Database) {
-    let tenants = tenants(&database).await;
+    let tenants = TwoTenants::start(&database).await;
     let mut first = Row::of(&tenants.home).at("2026-10-01T00:00:00.123456Z".parse().unwrap());
     first.outcome = "unknown";
     first.status = None;
@@ -206,7 +201,7 @@ async fn a_request_has_all_its_attempts(database: Database) {
 }
 
 async fn requests_of_other_places_are_hidden(database: Database) {
-    let tenants = tenants(&database).await;
+    let tenants = TwoTenants::start(&database).await;
     let rows = [
         Row::of(&tenants.home),
         Row::of(&tenants.sibling),
@@ -256,7 +251,7 @@ async fn many(database: &Database, count: usize) {
 }
 
 async fn a_search_continues_at_its_cursor(database: Database) {
-    let tenants = tenants(&database).await;
+    let tenants = TwoTenants::start(&database).await;
     let sought: DateTime<Utc> = "2020-01-01T00:00:00Z".parse().unwrap();
     let mut oldest = Row::of(&tenants.home).at(sought);
     oldest.outcome = "lost";
@@ -274,7 +269,7 @@ async fn a_search_continues_at_its_cursor(database: Database) {
 
 /// The query plans do not scan all rows.
 async fn queries_use_indexes(database: Database) {
-    let tenants = tenants(&database).await;
+    let tenants = TwoTenants::start(&database).await;
     insert_with_others(&database, &[Row::of(&tenants.home)], &[]).await;
     many(&database, 20_000).await;
     if database.kind() == Kind::Postgres {

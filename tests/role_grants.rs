@@ -4,7 +4,6 @@
 use serde_json::json;
 
 use crate::support::{
-    app::TestApp,
     case::{Case, cases},
     database::Database,
     database_dump::differences,
@@ -47,7 +46,7 @@ fn places(tenants: &TwoTenants) -> [(String, &'static str, &'static [&'static st
 }
 
 async fn a_key_creates_only_keys_it_may_grant(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     for granter in tenants.roles() {
         let client = tenants.app.as_key(&granter.key);
         for (path, scope, from) in places(&tenants) {
@@ -92,7 +91,7 @@ async fn a_key_creates_only_keys_it_may_grant(database: Database) {
 }
 
 async fn a_key_manages_only_keys_it_may_grant(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     for target in &ROLES {
         // A key to be managed.
         let id = match target.scope {
@@ -138,7 +137,7 @@ async fn a_key_manages_only_keys_it_may_grant(database: Database) {
 }
 
 async fn no_field_moves_a_key_to_another_place(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let path = tenants.home.team.path(&format!("api-keys/{}", tenants.home.team.caller_key_id));
     let before = database.dump().await;
     for client in [tenants.admin(), tenants.as_role("WORKSPACE_ADMIN")] {
@@ -174,7 +173,7 @@ async fn no_field_moves_a_key_to_another_place(database: Database) {
 }
 
 async fn a_key_cannot_belong_to_another_organizations_user(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let theirs = &tenants.stranger.user_id;
     let body = json!({"name": "n", "role": "GATEWAY_CALLER", "user_id": theirs});
     let at_home = tenants.home.team.path("api-keys");
@@ -194,7 +193,7 @@ async fn a_key_cannot_belong_to_another_organizations_user(database: Database) {
 }
 
 async fn a_key_is_shown_once(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let path = tenants.home.team.path("api-keys");
     let body = json!({"name": "Once", "role": "GATEWAY_CALLER"});
     let made = tenants.admin().post_json(&path, &body).await.expect(201);

@@ -31,8 +31,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 pub(crate) async fn started(database: &Database, more: Value) -> (TestApp, Fixture) {
-    let app = TestApp::start(database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(database).await;
     team.set_price(PRICE).await;
     let mut config = scanning("redact");
     config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

@@ -30,7 +30,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn a_secret_is_stored_described_and_deleted(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (admin, path) = (tenants.admin(), tenants.home.team.path("secrets/UPSTREAM_KEY"));
     let body = json!({"value": "sk-first-value", "description": "For tests"});
     let made = admin.put(&path, &body).await.expect(201);
@@ -64,8 +64,7 @@ async fn a_secret_is_stored_described_and_deleted(database: Database) {
 }
 
 async fn names_values_and_descriptions_are_limited(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let admin = app.admin();
     let put = async |name: &str, body: Value| {
         admin.put(&team.path(&format!("secrets/{name}")), &body).await
@@ -96,7 +95,7 @@ async fn names_values_and_descriptions_are_limited(database: Database) {
 }
 
 async fn values_are_never_returned(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let admin = tenants.admin();
     let value = "sk-never-comes-out-4b1d";
     register(value);
@@ -136,8 +135,7 @@ async fn values_are_never_returned(database: Database) {
 }
 
 async fn values_in_headers_must_be_valid_header_values(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let admin = app.admin();
     let used = team.path(&format!("secrets/{}", Fixture::SECRET));
     let free = team.path("secrets/ACCOUNT");
@@ -160,8 +158,7 @@ async fn values_in_headers_must_be_valid_header_values(database: Database) {
 }
 
 async fn a_secret_in_use_cannot_be_deleted(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let admin = app.admin();
     let path = team.path(&format!("secrets/{}", Fixture::SECRET));
     let second = team.configure("second/one", json!({})).await;
@@ -197,7 +194,7 @@ async fn invalidate_caches(team: &Fixture) {
 }
 
 async fn a_moved_ciphertext_cannot_be_decrypted(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (home, sibling) = (&tenants.home.team, &tenants.sibling.team);
     home.put_secret("OTHER", "sk-another-secret-here").await;
     home.caller().send(Fixture::chat()).await.expect(200);
@@ -262,8 +259,7 @@ async fn a_moved_ciphertext_cannot_be_decrypted(database: Database) {
 }
 
 async fn an_earlier_ciphertext_cannot_be_decrypted(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
     let only = format!("workspace_id = '{}' AND name = '{}'", team.workspace_id, Fixture::SECRET);
     execute(&database, &format!("CREATE TABLE kept AS SELECT sealed FROM secrets WHERE {only}"))
         .await;
@@ -284,8 +280,7 @@ async fn an_earlier_ciphertext_cannot_be_decrypted(database: Database) {
 }
 
 async fn versions_count_every_write(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let (admin, path) = (app.admin(), team.path("secrets/RACED"));
     let put = async |number: usize| {
         let answer = admin.put(&path, &json!({"value": format!("sk-raced-{number}")})).await;

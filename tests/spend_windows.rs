@@ -215,8 +215,7 @@ async fn counters_in_an_emptied_redis_are_rebuilt(database: Database) {
 }
 
 async fn a_cap_refuses_models_without_a_price(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let path = team.configuration_path();
     app.admin().patch(&path, &json!({"model": "nobody-prices-this"})).await.expect(200);
     call(&team).await.expect(200);

@@ -38,7 +38,7 @@ async fn start(database: &Database) -> (TestApp, Fixture) {
         secrets::register(secret);
     }
     let upstream = ScriptedUpstream::start().await;
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
+    let origin = upstream.origin();
     let origins = format!("anthropic={origin}/anthropic,openai={origin}/openai");
     let app = TestApp::with(database, &["--provider-origin", &origins]).await;
     let team = Fixture::before(&app.admin(), app.address(), upstream).await;

@@ -49,7 +49,7 @@ async fn a_new_organization_has_a_working_key(database: Database) {
 }
 
 async fn only_permitted_keys_change_organizations(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let path = format!("/api/v1/organizations/{}", tenants.home.organization_id);
     let (platform, admin) = (tenants.app.platform(), tenants.admin());
     assert_eq!(
@@ -70,7 +70,7 @@ async fn only_permitted_keys_change_organizations(database: Database) {
 }
 
 async fn a_workspace_is_created_changed_and_deleted(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (admin, path) = (tenants.admin(), "/api/v1/workspaces");
     let made = admin.post_json(path, &json!({"name": "R&D / Berlin"})).await.expect(201);
     let one = made.header("location").unwrap().to_owned();
@@ -110,8 +110,7 @@ async fn a_workspace_is_created_changed_and_deleted(database: Database) {
 }
 
 async fn a_workspace_with_working_keys_is_not_deleted(database: Database) {
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
+    let (app, team) = TestApp::start_with_workspace(&database).await;
     let admin = app.admin();
     let path = format!("/api/v1/workspaces/{}", team.workspace_id);
     for query in ["", "?force=false"] {
@@ -126,7 +125,7 @@ async fn a_workspace_with_working_keys_is_not_deleted(database: Database) {
 }
 
 async fn deleting_a_workspace_deletes_its_contents(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (admin, team) = (tenants.admin(), &tenants.home.team);
     team.caller().send(Fixture::chat()).await.expect(200);
     let path = format!("/api/v1/workspaces/{}", team.workspace_id);
@@ -157,7 +156,7 @@ async fn deleting_a_workspace_deletes_its_contents(database: Database) {
 }
 
 async fn a_user_is_created_found_and_deactivated(database: Database) {
-    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::start(&database).await;
     let (admin, path) = (tenants.admin(), "/api/v1/users");
     let body = json!({"email": "ada@example.com", "name": "Ada"});
     let made = admin.post_json(path, &body).await.expect(201);

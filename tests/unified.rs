@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
+use crate::built_in_providers::is_error;
 use crate::support::{
     app::TestApp,
     case::{Case, cases},
     chain::Chain,
     database::Database,
     fixture::Fixture,
-    http::{Answer, Request},
+    http::Request,
     ledger_rows::rows_at_least,
     openai,
     policies::{make, spend_cap},
@@ -60,7 +61,7 @@ async fn start_with_lists(database: &Database) -> (TestApp, Fixture, Arc<AtomicU
         }
     };
     let upstream = ScriptedUpstream::with(respond).await;
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
+    let origin = upstream.origin();
     let origins = ["openai", "anthropic", "groq", "gemini", "mistral"]
         .map(|name| format!("{name}={origin}/at-{name}"))
         .join(",");
@@ -81,15 +82,6 @@ pub(crate) fn chat(model: &str) -> Request {
 fn model_sent(team: &Fixture) -> (String, Value) {
     let sent = team.upstream.last_request();
     (sent.path().to_owned(), sent.json()["model"].clone())
-}
-
-#[track_caller]
-fn is_error(answer: &Answer, status: u16, code: &str) -> String {
-    assert_eq!(answer.status, status, "{}", answer.text());
-    assert_eq!(answer.header("x-tollgate-error"), Some("gateway"));
-    let body = answer.json();
-    assert_eq!(body["error"]["code"], code, "{body}");
-    body["error"]["message"].as_str().unwrap().to_owned()
 }
 
 async fn a_model_is_found_by_its_id(database: Database) {

@@ -34,7 +34,7 @@ const SETTINGS: &str = "/api/v1/provider-settings/openai";
 
 async fn start(database: &Database, endpoints: Value) -> (TestApp, Fixture) {
     let upstream = ScriptedUpstream::start().await;
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
+    let origin = upstream.origin();
     let options =
         ["--provider-origin", &format!("openai={origin}"), "--max-unmetered-body-bytes", "1MiB"];
     let app = TestApp::with(database, &options).await;

@@ -13,7 +13,6 @@ use tollgate::{
 };
 
 use crate::support::{
-    app::TestApp,
     case::{Case, cases},
     database::{Database, Kind},
     http::Request,
@@ -36,10 +35,6 @@ pub(crate) fn cases() -> Vec<Case> {
 
 const BEGINNING: &str = "2026-09-29T22:00:00Z";
 const END: &str = "2026-10-02T22:00:00Z";
-
-async fn tenants(database: &Database) -> TwoTenants {
-    TwoTenants::make(TestApp::start(database).await).await
-}
 
 /// A few hundred varied but fixed rows over three days around the end of a month.
 fn rows(tenants: &TwoTenants) -> Vec<Row> {
@@ -173,7 +168,7 @@ async fn agrees(
 }
 
 async fn totals_agree_with_the_rows(database: Database) {
-    let tenants = tenants(&database).await;
+    let tenants = TwoTenants::start(&database).await;
     let rows = rows(&tenants);
     insert_with_others(&database, &rows, &[]).await;
     for time in [
@@ -235,7 +230,7 @@ async fn totals_agree_with_the_rows(database: Database) {
 
 /// Without the hourly sums of whole days the result is the same.
 async fn whole_days_are_read_from_daily_sums(database: Database) {
-    let tenants = tenants(&database).await;
+    let tenants = TwoTenants::start(&database).await;
     let rows = rows(&tenants);
     insert_with_others(&database, &rows, &[]).await;
     let (first, last) = ("2026-09-30 00:00:00", "2026-10-02 00:00:00");
@@ -256,7 +251,7 @@ async fn whole_days_are_read_from_daily_sums(database: Database) {
 }
 
 async fn keys_see_the_usage_of_their_scope(database: Database) {
-    let tenants = tenants(&database).await;
+    let tenants = TwoTenants::start(&database).await;
     let rows = rows(&tenants);
     insert_with_others(&database, &rows, &[]).await;
     let usage = format!("/api/v1/usage?from={BEGINNING}&to={END}");
@@ -306,7 +301,7 @@ async fn keys_see_the_usage_of_their_scope(database: Database) {
 }
 
 async fn csv_is_safe_in_spreadsheets(database: Database) {
-    let tenants = tenants(&database).await;
+    let tenants = TwoTenants::start(&database).await;
     let mut row = Row::of(&tenants.home).at(BEGINNING.parse().unwrap());
     row.metadata.insert("customer".to_owned(), "=1+1".to_owned());
     let mut other = row.clone().at(BEGINNING.parse().unwrap());
@@ -343,7 +338,7 @@ async fn csv_is_safe_in_spreadsheets(database: Database) {
 }
 
 async fn invalid_queries_name_the_parameter(database: Database) {
-    let tenants = tenants(&database).await;
+    let tenants = TwoTenants::start(&database).await;
     for (query, field) in [
         ("group_by=colour", "group_by"),
         ("group_by=model,model", "group_by"),
@@ -385,7 +380,7 @@ async fn invalid_queries_name_the_parameter(database: Database) {
 }
 
 async fn sums_saturate(database: Database) {
-    let tenants = tenants(&database).await;
+    let tenants = TwoTenants::start(&database).await;
     let row = |tokens: i64, model: &str| {
         let mut row = Row::of(&tenants.home).at(BEGINNING.parse().unwrap());
         row.tokens = [tokens; 7];
@@ -405,7 +400,7 @@ async fn sums_saturate(database: Database) {
 }
 
 async fn spend_agrees_with_the_rows(database: Database) {
-    let tenants = tenants(&database).await;
+    let tenants = TwoTenants::start(&database).await;
     let rows = rows(&tenants);
     insert_with_others(&database, &rows, &["käse"]).await;
     // Whole days are read from daily sums, others from hourly sums.

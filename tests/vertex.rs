@@ -13,7 +13,7 @@ use crate::support::{
     database::Database,
     fixture::Fixture,
     http::{Answer, Request},
-    ledger_rows::{self, Row},
+    ledger_rows::last_row,
     policies::{self, spend_cap},
     script::Script,
     secrets,
@@ -56,7 +56,7 @@ impl Setup {
     pub(crate) async fn start(database: &Database) -> Self {
         let (endpoint, tokens) = token_endpoint(json!(3600)).await;
         let upstream = ScriptedUpstream::start().await;
-        let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
+        let origin = upstream.origin();
         let token_url = format!("http://{}/token", endpoint.address());
         let origins = format!(
             "vertex={origin},google-token={token_url},gemini={origin}/gemini,anthropic={origin}/anthropic,bedrock={origin}/b"
@@ -94,12 +94,6 @@ impl Setup {
 
     fn token_requests(&self) -> usize {
         self.endpoint.seen().requests.len()
-    }
-
-    pub(crate) async fn last_row(&self, count: usize) -> Row {
-        let rows = ledger_rows::rows_at_least(self.app.database(), count).await;
-        assert_eq!(rows.len(), count, "{rows:?}");
-        rows.into_iter().next_back().unwrap()
     }
 
     async fn price(&self, model: &str) {
@@ -166,7 +160,7 @@ async fn a_service_account_is_the_whole_setup(database: Database) {
     );
     assert_eq!(sent.header("x-goog-api-client"), Some("google-genai-sdk/1"));
     assert_eq!(sent.header("x-goog-user-project"), None);
-    let row = setup.last_row(1).await;
+    let row = last_row(&setup.app, 1).await;
     assert_eq!(row.cost, Some(10 * 1_000 + 7 * 2_000), "{row:?}");
     assert_eq!((row.configuration.as_str(), row.outcome.as_str()), ("vertex", "completed"));
 
@@ -184,7 +178,7 @@ async fn a_service_account_is_the_whole_setup(database: Database) {
     let count = format!("{GOOGLE}:countTokens");
     setup.team.upstream.push(Script::json(200, &json!({"totalTokens": 3})));
     setup.team.caller().post_json(&count, &question()).await.expect(200);
-    assert_eq!(setup.last_row(2).await.cost, Some(0));
+    assert_eq!(last_row(&setup.app, 2).await.cost, Some(0));
     let other = setup.app.workspace().await;
     let answer = other.caller().post_json(&count, &question()).await;
     let message = google_error(&answer, 400, "provider_secret_missing");
@@ -205,7 +199,7 @@ async fn claude_is_called_in_its_own_format(database: Database) {
         "/v1/projects/project-of-tests/locations/global/publishers/anthropic/models/claude-sonnet-4-5@20250929:rawPredict"
     );
     assert_eq!(sent.body, message().to_string());
-    assert_eq!(setup.last_row(1).await.cost, Some(10 * 1_000 + 7 * 2_000));
+    assert_eq!(last_row(&setup.app, 1).await.cost, Some(10 * 1_000 + 7 * 2_000));
 
     let events = [
         json!({"type": "message_start", "message": {"model": "claude-sonnet-4-5-20250929",
@@ -221,7 +215,7 @@ async fn claude_is_called_in_its_own_format(database: Database) {
     let path = format!("{CLAUDE}:streamRawPredict");
     let answer = setup.team.caller().post_json(&path, &message()).await.expect(200);
     assert_eq!(answer.text(), events.concat());
-    let row = setup.last_row(2).await;
+    let row = last_row(&setup.app, 2).await;
     assert_eq!((row.input_tokens, row.output_tokens), (Some(10), Some(7)), "{row:?}");
 
     let counting = "/vertex/v1/publishers/anthropic/models/count-tokens:rawPredict";
@@ -232,7 +226,7 @@ async fn claude_is_called_in_its_own_format(database: Database) {
     let sent = setup.team.upstream.last_request();
     assert!(sent.path().ends_with("/publishers/anthropic/models/count-tokens:rawPredict"));
     assert_eq!(sent.json(), body);
-    assert_eq!(setup.last_row(3).await.cost, Some(0));
+    assert_eq!(last_row(&setup.app, 3).await.cost, Some(0));
 
     body["model"] = "claude-opus-4@20250514".into();
     let answer = setup.team.caller().post_json(&format!("{CLAUDE}:rawPredict"), &body).await;
@@ -251,7 +245,7 @@ async fn open_models_are_called_in_openais_format(database: Database) {
     let body = json!({"model": "meta/llama-4", "messages": [{"role": "user", "content": "Hello"}]});
     setup.team.caller().post_json(path, &body).await.expect(200);
     assert_eq!(setup.team.upstream.last_request().path(), path.trim_start_matches("/vertex"));
-    assert_eq!(setup.last_row(1).await.cost, Some(10 * 1_000 + 7 * 2_000));
+    assert_eq!(last_row(&setup.app, 1).await.cost, Some(10 * 1_000 + 7 * 2_000));
 }
 
 async fn models_are_listed_and_endpoints_passed_through(database: Database) {

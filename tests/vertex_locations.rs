@@ -6,6 +6,7 @@ use crate::bedrock::{NOVA, conversed};
 use crate::support::{
     case::{Case, cases},
     database::Database,
+    ledger_rows::last_row,
     policies::{self, POLICIES, spend_cap},
     script::Script,
 };
@@ -33,7 +34,7 @@ async fn claude_costs_more_outside_the_global_endpoint(database: Database) {
     let costs = async |path: &str, count: usize, cost: i64| {
         setup.team.upstream.push(Script::json(200, &answer));
         setup.team.caller().post_json(path, &message()).await.expect(200);
-        let row = setup.last_row(count).await;
+        let row = last_row(&setup.app, count).await;
         assert_eq!(row.cost, Some(cost), "{path}: {row:?}");
     };
     let unnamed = format!("/vertex/v1/{model}");
@@ -44,11 +45,11 @@ async fn claude_costs_more_outside_the_global_endpoint(database: Database) {
     costs(&in_location("eu"), 4, regional).await;
     // Gemini's prices are known for the global endpoint only.
     setup.ask().await.expect(200);
-    let gemini = setup.last_row(5).await.cost;
+    let gemini = last_row(&setup.app, 5).await.cost;
     setup.team.upstream.push(generated());
     let path = "/vertex/v1/projects/project-of-tests/locations/us-central1/publishers/google/models/gemini-2.5-flash:generateContent";
     setup.team.caller().post_json(path, &question()).await.expect(200);
-    assert_eq!(setup.last_row(6).await.cost, gemini);
+    assert_eq!(last_row(&setup.app, 6).await.cost, gemini);
     // The reservation has it too: 100 tokens of output and what is read.
     let workspace = [("workspace_id", setup.team.workspace_id.as_str())];
     let cap = spend_cap(&setup.app.admin(), "cap", &workspace, ("monthly", 10_000_000)).await;

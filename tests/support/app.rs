@@ -27,6 +27,7 @@ use super::{
     fixture::Fixture,
     http::Client,
     secrets,
+    upstream::ScriptedUpstream,
     wait::{eventually, within},
 };
 
@@ -67,7 +68,14 @@ impl TestApp {
         Self::with(database, &[]).await
     }
 
-    /// The same with additional options, as on the command line: `&["--idle-timeout", "200ms"]`.
+    /// The same with a workspace.
+    pub(crate) async fn start_with_workspace(database: &Database) -> (Self, Fixture) {
+        let app = Self::start(database).await;
+        let team = app.workspace().await;
+        (app, team)
+    }
+
+    /// [`Self::start`] with additional options, as on the command line: `&["--idle-timeout", "200ms"]`.
     pub(crate) async fn with(database: &Database, options: &[&str]) -> Self {
         write_master_key(&master_key_file(database));
         let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
@@ -81,6 +89,16 @@ impl TestApp {
         let installation = Installation::of(database);
         installation.clock.stop();
         Self::launch(installation, options).await
+    }
+
+    /// One that calls a scripted upstream in place of these providers, and a workspace of it.
+    pub(crate) async fn in_place_of(database: &Database, providers: &[&str]) -> (Self, Fixture) {
+        let upstream = ScriptedUpstream::start().await;
+        let origin = upstream.origin();
+        let origins: Vec<_> = providers.iter().map(|name| format!("{name}={origin}")).collect();
+        let app = Self::with(database, &["--provider-origin", &origins.join(",")]).await;
+        let team = Fixture::before(&app.admin(), app.address, upstream).await;
+        (app, team)
     }
 
     /// Serves a database and a master key that the test has prepared.

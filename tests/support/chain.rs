@@ -32,7 +32,7 @@ impl Chain {
     /// The same with additional options.
     pub(crate) async fn start_with(database: &Database, more: &[&str]) -> Self {
         let others = [ScriptedUpstream::start().await, ScriptedUpstream::start().await];
-        let origin = others[0].base_url().trim_end_matches("/v1").to_owned();
+        let origin = others[0].origin();
         let origins = format!("openai={origin}/openai,groq={origin}/groq,anthropic={origin}/a");
         let options = [&["--provider-origin", origins.as_str()], more].concat();
         let app = TestApp::with_stopped_clock(database, &options).await;
@@ -95,9 +95,7 @@ impl Chain {
     }
 
     pub(crate) async fn rows(&self, count: usize) -> Vec<Row> {
-        let rows = ledger_rows::rows_at_least(self.app.database(), count).await;
-        assert_eq!(rows.len(), count, "{rows:?}");
-        rows
+        ledger_rows::rows_exactly(&self.app, count).await
     }
 }
 

@@ -104,6 +104,18 @@ pub(crate) async fn rows_at_least(database: &Database, count: usize) -> Vec<Row>
     all
 }
 
+/// Waits until the ledger has `count` rows, and returns all; it must not have more.
+pub(crate) async fn rows_exactly(app: &TestApp, count: usize) -> Vec<Row> {
+    let rows = rows_at_least(app.database(), count).await;
+    assert_eq!(rows.len(), count, "{rows:?}");
+    rows
+}
+
+/// The last of [exactly](rows_exactly) `count` rows.
+pub(crate) async fn last_row(app: &TestApp, count: usize) -> Row {
+    rows_exactly(app, count).await.pop().unwrap()
+}
+
 /// Waits until the ledger has a row for each request of the upstream, and checks that none was
 /// rejected.
 pub(crate) async fn has_all(app: &TestApp, upstream: &ScriptedUpstream) {

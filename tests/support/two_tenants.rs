@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use super::{app::TestApp, fixture::Fixture, http::Client};
+use super::{app::TestApp, database::Database, fixture::Fixture, http::Client};
 
 /// A role: its name, the scope of its keys, and its permissions. Repeated here on purpose, so that a
 /// change of the code must be intended.
@@ -132,6 +132,10 @@ pub(crate) struct TwoTenants {
 }
 
 impl TwoTenants {
+    pub(crate) async fn start(database: &Database) -> Self {
+        Self::make(TestApp::start(database).await).await
+    }
+
     /// Creates everything through the API.
     pub(crate) async fn make(app: TestApp) -> Self {
         let (own, admin) = (app.keys().organization_id.clone(), app.keys().admin.clone());

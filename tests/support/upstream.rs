@@ -148,6 +148,11 @@ impl ScriptedUpstream {
         self.address
     }
 
+    /// The origin in place of a provider's own.
+    pub(crate) fn origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// The base URL for a model configuration.
     pub(crate) fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)

@@ -285,11 +285,11 @@ enum Reader {
 impl Reader {
     fn new(format: Format) -> Self {
         match format {
-            Format::Responses => Self::Responses(responses::StreamReader::new()),
-            Format::Messages => Self::Messages(messages::StreamReader::new()),
-            Format::Gemini => Self::Gemini(gemini::StreamReader::new()),
-            Format::Converse => Self::Converse(converse::StreamReader::new()),
-            _ => Self::Chat(chat::StreamReader::new()),
+            Format::Responses => Self::Responses(responses::StreamReader::default()),
+            Format::Messages => Self::Messages(messages::StreamReader::default()),
+            Format::Gemini => Self::Gemini(gemini::StreamReader::default()),
+            Format::Converse => Self::Converse(converse::StreamReader::default()),
+            _ => Self::Chat(chat::StreamReader::default()),
         }
     }
 

@@ -1,5 +1,5 @@
 //! Ids of tool calls: each call has one that the target takes, its result has the same, and the result
-//! knows the name of the tool.
+//! knows the name of the tool. And the id of the person whom a request is for.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -64,6 +64,18 @@ impl IdRule {
             None => format!("call_{digits}"),
         }
     }
+}
+
+/// The longest text that says whom a request is for, in characters (OpenAI, `safety_identifier`).
+const MAX_USER: usize = 64;
+
+/// Whom a request is for. A text that is too long, as Claude Code's is, is replaced by its digest.
+pub(super) fn fitting_user(user: &str) -> Cow<'_, str> {
+    if user.chars().count() <= MAX_USER {
+        return user.into();
+    }
+    let digest = Sha256::digest(user.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
 }
 
 /// A call that has been seen, by the caller's id.

@@ -41,6 +41,10 @@ pub(super) fn read_data_url<'a>(
     Ok(MediaSource::Inline { mime: mime.into(), data })
 }
 
+pub(super) fn data_url(mime: &str, data: &str) -> String {
+    format!("data:{mime};base64,{data}")
+}
+
 /// The type, and the length of the data in bytes.
 fn split_data_url(url: &str) -> Option<(String, usize)> {
     let (head, data) = url.split_once(',')?;

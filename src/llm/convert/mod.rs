@@ -32,6 +32,10 @@ mod other_family;
 pub mod request;
 mod responses;
 #[cfg(test)]
+mod sample_blocks;
+#[cfg(test)]
+mod sample_events;
+#[cfg(test)]
 mod sample_turns;
 mod sequence;
 #[cfg(test)]

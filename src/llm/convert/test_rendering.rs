@@ -3,12 +3,18 @@
 use super::answer::{Answer, AnswerEvent, BlockKind};
 use super::opaque::Opaque;
 
-/// The whole that the events make, after a check that they come in their order.
+/// The whole that the events make.
+pub(super) fn fold(events: impl IntoIterator<Item = AnswerEvent>) -> Answer {
+    let mut answer = Answer::default();
+    events.into_iter().for_each(|event| answer.fold(event));
+    answer
+}
+
+/// The same after a check that they come in their order and tell no failure.
 pub(super) fn folded(events: &[AnswerEvent]) -> Answer {
     check_order(events);
-    let mut answer = Answer::default();
-    events.iter().cloned().for_each(|event| answer.fold(event));
-    answer
+    assert!(!matches!(events.last(), Some(AnswerEvent::Failed(_))), "{events:?}");
+    fold(events.iter().cloned())
 }
 
 /// `Start` first, blocks numbered in the order in which they are opened and closed once, nothing outside

@@ -11,7 +11,7 @@ pub(in super::super) fn read_answer(json: &str) -> Result<Vec<AnswerEvent>, Unre
     if Fields::parse(json, &Path::ROOT).is_err() {
         return Err(UnreadableAnswer("it is no JSON object".into()));
     }
-    let (mut reader, mut events) = (StreamReader::new(), Vec::new());
+    let (mut reader, mut events) = (StreamReader::default(), Vec::new());
     reader.read(None, json, &mut events);
     let has_failed = matches!(events.last(), Some(AnswerEvent::Failed(_)));
     if !has_failed {
@@ -25,15 +25,15 @@ pub(in super::super) fn read_answer(json: &str) -> Result<Vec<AnswerEvent>, Unre
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::answer::{Answer, BlockKind, StopReason};
+    use super::super::super::answer::{BlockKind, StopReason};
+    use super::super::super::test_rendering::fold;
     use super::*;
 
     #[test]
     fn calls_of_a_message_need_no_index() {
         let json = r#"{"id":"1","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":null,"tool_calls":[
             {"id":"a","function":{"name":"f","arguments":"{}"}},{"id":"a","function":{"name":"g","arguments":""}},{"function":{"name":"h","arguments":{"x": 1}}}]},"finish_reason":"stop"}]}"#;
-        let mut answer = Answer::default();
-        read_answer(json).unwrap().into_iter().for_each(|event| answer.fold(event));
+        let answer = fold(read_answer(json).unwrap());
         let calls: Vec<_> = answer
             .blocks
             .iter()

@@ -274,14 +274,9 @@ fn write_reasoning(json: &mut JsonWriter, blocks: &[&Block<'_>], takes_details: 
 #[cfg(test)]
 mod tests {
     use super::super::super::opaque::{Family, Opaque, OpaqueKind};
-    use super::super::super::request::{
-        CacheMark, Media, MediaKind, MediaSource, SystemPart, TextBlock,
-    };
+    use super::super::super::request::{CacheMark, Media, MediaKind, MediaSource, SystemPart};
+    use super::super::super::sample_blocks::{text, turn};
     use super::*;
-
-    fn text(text: &str) -> Block<'_> {
-        Block::Text(TextBlock { text: text.into(), ..TextBlock::default() })
-    }
 
     fn call(id: &'static str, arguments: &'static str) -> Block<'static> {
         Block::ToolCall(ToolCall {
@@ -314,10 +309,6 @@ mod tests {
 
     fn thought(words: &'static str, opaque: Vec<Opaque<'static>>) -> Block<'static> {
         Block::Reasoning(ReasoningBlock { text: words.into(), is_summary: false, opaque })
-    }
-
-    fn turn(role: Role, blocks: Vec<Block<'_>>) -> Turn<'_> {
-        Turn { role, blocks }
     }
 
     fn written(turns: Vec<Turn<'_>>, takes_reasoning: bool) -> String {

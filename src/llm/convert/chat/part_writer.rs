@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::super::error::ConvertError;
+use super::super::media::data_url;
 use super::super::request::{Media, MediaKind, MediaSource};
 use crate::json::writer::JsonWriter;
 
@@ -73,10 +74,6 @@ fn write_image(json: &mut JsonWriter, url: &str, media: &Media<'_>) {
             }
         });
     });
-}
-
-fn data_url(mime: &str, data: &str) -> String {
-    format!("data:{mime};base64,{data}")
 }
 
 /// A document of plain text, which chats have as text alone.

@@ -1,11 +1,8 @@
 //! A request to a provider of chats.
 
-use std::borrow::Cow;
-
-use sha2::{Digest, Sha256};
-
 use super::super::Target;
 use super::super::error::{ConvertError, Dropped};
+use super::super::ids::fitting_user;
 use super::super::request::{Named, OutputFormat, Raw, ReasoningWish, Request, Text, ToolChoice};
 use super::message_writer::{check_messages, write_messages};
 use super::tools::{write_choice, write_tools};
@@ -13,9 +10,6 @@ use crate::json::writer::JsonWriter;
 
 /// The most stop sequences (OpenAI, `stop`).
 const MAX_STOPS: usize = 4;
-
-/// The longest text that says whom a request is for, in characters (OpenAI, `safety_identifier`).
-const MAX_USER: usize = 64;
 
 pub(in super::super) fn write_request(
     request: &Request<'_>,
@@ -171,31 +165,17 @@ fn write_identity(json: &mut JsonWriter, request: &Request<'_>) {
     write_word(json, "prompt_cache_retention", &request.prompt_cache_retention);
 }
 
-/// A text that is too long is replaced by its digest.
-fn fitting_user(user: &str) -> Cow<'_, str> {
-    if user.chars().count() <= MAX_USER {
-        return user.into();
-    }
-    let digest = Sha256::digest(user.as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::super::request::{Block, Role, TextBlock, Tool, Turn};
+    use super::super::super::sample_blocks::{text, tool, user};
     use super::*;
 
     const TARGET: Target<'_> = Target::new("up/model", 8192);
 
     /// A request with one message.
     fn request<'a>() -> Request<'a> {
-        let text = TextBlock { text: "hi".into(), ..TextBlock::default() };
-        let turns = vec![Turn { role: Role::User, blocks: vec![Block::Text(text)] }];
+        let turns = vec![user(vec![text("hi")])];
         Request { model: "theirs".into(), turns, ..Request::default() }
-    }
-
-    fn tool<'a>() -> Tool<'a> {
-        Tool { name: "f".into(), description: None, parameters: None, strict: None, cache: None }
     }
 
     /// What is written after the messages, and what is left out.
@@ -293,7 +273,7 @@ mod tests {
         let parallel = || Some(Named::new("tool_choice.disable_parallel_tool_use", false));
         let choice = |choice| Some(Named::new("tool_choice", choice));
         let with = Request {
-            tools: vec![tool()],
+            tools: vec![tool("f")],
             tool_choice: choice(ToolChoice::Required),
             parallel_tool_calls: parallel(),
             ..request()

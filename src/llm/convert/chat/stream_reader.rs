@@ -36,10 +36,6 @@ struct Open {
 }
 
 impl StreamReader {
-    pub(in super::super) fn new() -> Self {
-        Self::default()
-    }
-
     pub(in super::super) fn read(
         &mut self,
         name: Option<&str>,

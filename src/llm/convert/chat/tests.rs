@@ -7,6 +7,7 @@ use super::super::answer::{AnswerUsage, Failure, Stop};
 use super::super::error::Dropped;
 use super::super::opaque::{Family, Opaque, OpaqueKind};
 use super::super::other_family::ChatReasoning;
+use super::super::test_rendering::folded;
 use super::{AnswerWriter, StreamReader, read_answer, read_request, write_answer, write_request};
 
 mod properties;
@@ -27,7 +28,7 @@ const TARGET: Target<'_> = Target { reasoning: ChatReasoning::Details, ..Target:
 
 /// The events of frames, with the end of the bytes after them.
 fn read_frames<'f>(frames: impl IntoIterator<Item = &'f str>) -> Vec<AnswerEvent> {
-    let (mut reader, mut events) = (StreamReader::new(), Vec::new());
+    let (mut reader, mut events) = (StreamReader::default(), Vec::new());
     for frame in frames {
         reader.read(None, frame, &mut events);
     }
@@ -38,37 +39,6 @@ fn read_frames<'f>(frames: impl IntoIterator<Item = &'f str>) -> Vec<AnswerEvent
 /// The frames of a stream: the data of its events.
 fn frames(stream: &str) -> Vec<&str> {
     stream.lines().filter_map(|line| line.strip_prefix("data: ")).collect()
-}
-
-/// Folds events, and sees that they come in order.
-fn folded(events: Vec<AnswerEvent>) -> Answer {
-    let mut answer = Answer::default();
-    let (mut open, mut opened) = (Vec::new(), 0);
-    let last = events.len().saturating_sub(1);
-    for (place, event) in events.into_iter().enumerate() {
-        match &event {
-            AnswerEvent::Start { .. } => assert_eq!(place, 0),
-            AnswerEvent::Open { block, .. } => {
-                assert_eq!(*block, opened);
-                opened += 1;
-                open.push(*block);
-            }
-            AnswerEvent::Text { block, .. }
-            | AnswerEvent::Arguments { block, .. }
-            | AnswerEvent::Opaque { block, .. }
-            | AnswerEvent::Annotation { block, .. } => assert!(open.contains(block)),
-            AnswerEvent::Close { block } => {
-                assert!(open.contains(block));
-                open.retain(|one| one != block);
-            }
-            AnswerEvent::Stop(_) => assert!(open.is_empty()),
-            AnswerEvent::End => assert_eq!(place, last),
-            AnswerEvent::Failed(failure) => panic!("{failure:?}"),
-            AnswerEvent::Usage(_) | AnswerEvent::Ping => {}
-        }
-        answer.fold(event);
-    }
-    answer
 }
 
 fn context(include_usage: bool) -> AnswerContext {
@@ -118,11 +88,11 @@ type Recorded = (Answer, Vec<&'static str>, StopReason, (u64, u64));
 
 /// All recorded answers, with what is in them.
 fn recorded() -> Vec<Recorded> {
-    let plain = |json: &str| folded(read_answer(json).unwrap());
-    let stream = |lines: &str| folded(read_frames(lines.lines()));
+    let plain = |json: &str| folded(&read_answer(json).unwrap());
+    let stream = |lines: &str| folded(&read_frames(lines.lines()));
     let tools = responses(TOOL_STREAM);
     let signed = responses(SIGNED_CALLS);
-    let of = |response: &str| folded(read_frames(frames(response)));
+    let of = |response: &str| folded(&read_frames(frames(response)));
     vec![
         (
             of(&tools[0]),
@@ -276,7 +246,7 @@ fn a_stream_that_is_written_is_read_as_it_was() {
     for include_usage in [true, false] {
         let answer = full_answer();
         let stream = write_stream(events_of(&answer), include_usage);
-        let read = folded(read_frames(frames(&stream)));
+        let read = folded(&read_frames(frames(&stream)));
         assert_eq!(read.blocks, answer.blocks, "{stream}");
         assert_eq!(read.usage, if include_usage { answer.usage } else { AnswerUsage::default() });
         assert_eq!(read.model.as_deref(), Some("their/model"));
@@ -290,8 +260,8 @@ fn a_stream_that_is_written_is_read_as_it_was() {
 fn the_plain_answer_is_the_fold_of_the_stream() {
     let answers = recorded().into_iter().map(|(answer, ..)| answer).chain([full_answer()]);
     for answer in answers {
-        let stream = folded(read_frames(frames(&write_stream(events_of(&answer), true))));
-        let plain = folded(read_answer(&write_answer(&context(false), &answer)).unwrap());
+        let stream = folded(&read_frames(frames(&write_stream(events_of(&answer), true))));
+        let plain = folded(&read_answer(&write_answer(&context(false), &answer)).unwrap());
         let sorted = |answer: &Answer| {
             // A message's fields have no order among each other.
             let mut blocks = answer.blocks.clone();

@@ -43,11 +43,6 @@ enum OpenKind {
 }
 
 impl StreamReader {
-    /// Nothing has come yet.
-    pub(in crate::llm::convert) fn new() -> Self {
-        Self::default()
-    }
-
     /// A message of the stream: the name of the event or exception, and its payload.
     pub(in crate::llm::convert) fn read(
         &mut self,

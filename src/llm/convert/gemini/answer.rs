@@ -14,7 +14,7 @@ use crate::llm::usage::ReportedUsage;
 pub(in crate::llm::convert) fn read_answer(
     json: &str,
 ) -> Result<Vec<AnswerEvent>, UnreadableAnswer> {
-    let mut reader = StreamReader::new();
+    let mut reader = StreamReader::default();
     let mut events = Vec::new();
     if let Err(failure) = reader.read_part(json, &mut events) {
         if failure.code == Failure::UNUSABLE {
@@ -44,11 +44,6 @@ pub(in crate::llm::convert) struct StreamReader {
 }
 
 impl StreamReader {
-    /// Nothing has come yet.
-    pub(in crate::llm::convert) fn new() -> Self {
-        Self::default()
-    }
-
     /// The data of one event. Google's events have no names.
     pub(in crate::llm::convert) fn read(
         &mut self,

@@ -23,7 +23,7 @@ pub(in crate::llm::convert) fn read_answer(
     }
     let content = message.get("content").and_then(parse_array);
     let content = content.ok_or(UnreadableAnswer("'content' is not an array".into()))?;
-    let mut reader = StreamReader::new();
+    let mut reader = StreamReader::default();
     reader.start(&message, &mut events);
     for block in content {
         let block = Object::parse(block);
@@ -62,10 +62,6 @@ struct OpenBlock {
 }
 
 impl StreamReader {
-    pub(in crate::llm::convert) fn new() -> Self {
-        Self::default()
-    }
-
     /// One frame: the event's name, and its data.
     pub(in crate::llm::convert) fn read(
         &mut self,

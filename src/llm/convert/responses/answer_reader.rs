@@ -13,7 +13,7 @@ pub(in crate::llm::convert) fn read_answer(
     let response =
         Fields::parse(json, &Path::ROOT).map_err(|_| unreadable("it is no JSON object"))?;
     let mut events = Vec::new();
-    let mut reader = StreamReader::new();
+    let mut reader = StreamReader::default();
     let status = response.get("status").and_then(parse_text).unwrap_or_default();
     match &*status {
         "completed" | "incomplete" => {}

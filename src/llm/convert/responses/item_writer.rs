@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::super::Target;
 use super::super::error::{ConvertError, Dropped};
+use super::super::media::data_url;
 use super::super::opaque::{Family, OpaqueKind};
 use super::super::request::{
     Block, CacheMark, Media, MediaKind, MediaSource, ReasoningBlock, Role, SystemPart, Text,
@@ -339,8 +340,4 @@ fn write_mark(json: &mut JsonWriter, has_mark: bool) {
     if has_mark {
         json.key("prompt_cache_breakpoint").object(|json| json.key("mode").string("explicit"));
     }
-}
-
-fn data_url(mime: &str, data: &str) -> String {
-    format!("data:{mime};base64,{data}")
 }

@@ -22,10 +22,6 @@ pub(in crate::llm::convert) struct StreamReader {
 }
 
 impl StreamReader {
-    pub(in crate::llm::convert) fn new() -> Self {
-        Self::default()
-    }
-
     /// Reads an event. The name of it is repeated in the data as a rule.
     pub(in crate::llm::convert) fn read(
         &mut self,

@@ -3,19 +3,15 @@
 //! Nothing is stored there, so that the conversation is whole in every request, and the state of the
 //! reasoning comes back encrypted.
 
-use sha2::{Digest, Sha256};
-
 use super::super::Target;
 use super::super::error::{ConvertError, Dropped};
+use super::super::ids::fitting_user;
 use super::super::request::{
     Named, OutputFormat, Reasoning, ReasoningShow, ReasoningWish, Request, SystemPart, Text, Tool,
     ToolChoice,
 };
 use super::item_writer::ItemWriter;
 use crate::json::writer::JsonWriter;
-
-/// The longest `safety_identifier`, in characters.
-const MAX_USER_CHARS: usize = 64;
 
 /// The effort for a budget of thought below this many tokens, in steps; `high` from the last one on.
 const EFFORTS: [(u64, &str); 2] = [(2048, "low"), (8192, "medium")];
@@ -235,13 +231,4 @@ fn write_words(request: &Request<'_>, json: &mut JsonWriter) {
             json.key(key).string(word);
         }
     }
-}
-
-/// An identifier that is not too long; Claude Code's is.
-fn fitting_user<'u>(user: &'u Text<'_>) -> Text<'u> {
-    if user.chars().count() <= MAX_USER_CHARS {
-        return Text::Borrowed(user);
-    }
-    let digest = Sha256::digest(user.as_bytes());
-    Text::Owned(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::answer::{Answer, AnswerBlock, BlockKind};
 use super::super::opaque::Family;
+use super::super::test_rendering::fold;
 use super::recordings::{Recording, recordings};
 use super::{ALL, CALLERS, conversion, convert, name, read_back};
 use crate::llm::format::Format;
@@ -138,7 +139,7 @@ fn what_a_provider_said_comes_back_to_it() {
         // As the provider's own callers would read it.
         let source = match recording.is_stream {
             false => read_back::plain(provider, std::str::from_utf8(&recording.body).unwrap()),
-            true => read_back::fold(read_back::stream(provider, &recording.body)),
+            true => fold(read_back::stream(provider, &recording.body)),
         };
         for caller in CALLERS.into_iter().filter(|caller| *caller != provider) {
             let Some(answer) = answered(&recording, caller) else { continue };

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::answer::{Answer, AnswerEvent};
+use super::super::test_rendering::fold;
 use super::super::{chat, converse, gemini, messages, responses};
 use super::conversion;
 use crate::llm::format::Format;
@@ -24,12 +25,6 @@ pub(super) fn plain(format: Format, json: &str) -> Answer {
 /// The events of a stream.
 pub(super) fn stream(format: Format, body: &[u8]) -> Vec<AnswerEvent> {
     conversion(format, Format::Chat).events(body, true).unwrap()
-}
-
-pub(super) fn fold(events: impl IntoIterator<Item = AnswerEvent>) -> Answer {
-    let mut answer = Answer::default();
-    events.into_iter().for_each(|event| answer.fold(event));
-    answer
 }
 
 /// The member of a request that holds the conversation.

@@ -2,6 +2,7 @@
 
 use super::super::answer::{Answer, AnswerBlock, AnswerEvent, BlockKind};
 use super::super::answer_conversion::StreamConverter;
+use super::super::test_rendering::fold;
 use super::recordings::{Recording, recordings};
 use super::{CALLERS, conversion, read_back, stream};
 use crate::llm::format::Format;
@@ -75,7 +76,7 @@ fn cut_answers_end_with_an_error() {
                 continue;
             }
             // All that was cut off is the provider's own end, or counts.
-            let (read, whole) = (read_back::fold(events), whole.as_ref().unwrap());
+            let (read, whole) = (fold(events), whole.as_ref().unwrap());
             assert_eq!(read.blocks, whole.blocks, "{told}");
             assert_eq!(read.stop, whole.stop, "{told}");
         }
@@ -102,7 +103,7 @@ fn plain_answers_are_what_streams_add_up_to() {
         let conversion = conversion(recording.format, caller);
         let Ok(plain) = conversion.plain(&recording.body, recording.is_stream) else { continue };
         let (text, _) = stream(conversion, recording.is_stream, [&recording.body[..]]);
-        let mut streamed = read_back::fold(read_back::stream(caller, text.as_bytes()));
+        let mut streamed = fold(read_back::stream(caller, text.as_bytes()));
         let mut plain = read_back::plain(caller, &plain);
         if caller == Format::Chat {
             (streamed, plain) = (as_message(streamed), as_message(plain));

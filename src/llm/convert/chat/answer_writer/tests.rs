@@ -1,5 +1,6 @@
 //! What callers of chats get.
 
+use super::super::super::sample_events::{open, text};
 use super::*;
 
 fn context(include_usage: bool) -> AnswerContext {
@@ -29,14 +30,6 @@ fn choices(events: Vec<AnswerEvent>) -> Vec<String> {
         rest.trim_end_matches(r#","logprobs":null,"finish_reason":null"#).to_owned()
     };
     chunks.map(choice).collect()
-}
-
-fn open(block: u32, kind: BlockKind) -> AnswerEvent {
-    AnswerEvent::Open { block, kind }
-}
-
-fn text(block: u32, text: &str) -> AnswerEvent {
-    AnswerEvent::Text { block, text: text.to_owned() }
 }
 
 fn call(id: &str) -> BlockKind {

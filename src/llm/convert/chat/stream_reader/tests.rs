@@ -3,7 +3,7 @@
 use super::*;
 
 fn events(frames: &[&str]) -> Vec<AnswerEvent> {
-    let (mut reader, mut out) = (StreamReader::new(), Vec::new());
+    let (mut reader, mut out) = (StreamReader::default(), Vec::new());
     for frame in frames {
         reader.read(None, frame, &mut out);
     }
@@ -293,7 +293,7 @@ fn errors_end_the_stream() {
         let shown = shown(&[TEXT, frame, TEXT, STOP, DONE]);
         assert_eq!(shown, format!("0:text 0'a failed:{expected}"), "{frame}");
     }
-    let (mut reader, mut out) = (StreamReader::new(), Vec::new());
+    let (mut reader, mut out) = (StreamReader::default(), Vec::new());
     reader.read(Some("error"), r#"{"message":"Busy"}"#, &mut out);
     assert!(matches!(&out[..], [AnswerEvent::Failed(failure)] if failure.message == "Busy"));
 }

@@ -89,7 +89,7 @@ proptest! {
     #[test]
     fn any_answer_that_is_written_is_read_as_it_was(answer in any_answer()) {
         let stream = write_stream(events_of(&answer), true);
-        let read = folded(read_frames(frames(&stream)));
+        let read = folded(&read_frames(frames(&stream)));
         prop_assert_eq!(read.blocks, answer.blocks);
     }
 

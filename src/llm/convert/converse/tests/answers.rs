@@ -54,7 +54,7 @@ fn made(events: Value) -> Vec<(String, String)> {
 }
 
 fn streamed(messages: &[(String, String)]) -> Vec<AnswerEvent> {
-    let (mut reader, mut events) = (StreamReader::new(), Vec::new());
+    let (mut reader, mut events) = (StreamReader::default(), Vec::new());
     for (name, data) in messages {
         reader.read(Some(name), data, &mut events);
     }
@@ -211,7 +211,7 @@ fn the_end_is_told_as_soon_as_it_is_known() {
     let stop = ("messageStop".to_owned(), json!({"stopReason": "end_turn"}).to_string());
     let metadata = ("metadata".to_owned(), json!({"usage": {"outputTokens": 1}}).to_string());
     for messages in [[&stop, &metadata], [&metadata, &stop]] {
-        let (mut reader, mut events) = (StreamReader::new(), Vec::new());
+        let (mut reader, mut events) = (StreamReader::default(), Vec::new());
         for (count, (name, data)) in messages.into_iter().enumerate() {
             reader.read(Some(name), data, &mut events);
             assert_eq!(events.last() == Some(&AnswerEvent::End), count == 1);

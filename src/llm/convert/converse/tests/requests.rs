@@ -9,24 +9,13 @@ use crate::llm::convert::error::{ConvertError, Dropped};
 use crate::llm::convert::opaque::{Family, Opaque, OpaqueKind};
 use crate::llm::convert::request::{
     Block, CacheMark, Media, MediaKind, MediaSource, Named, OutputFormat, ReasoningBlock, Request,
-    Role, SystemPart, TextBlock, Tool, ToolCall, ToolChoice, ToolResult, Turn,
+    Role, SystemPart, TextBlock, Tool, ToolCall, ToolChoice, Turn,
 };
+use crate::llm::convert::sample_blocks::{assistant, result, text, tool, user};
 use crate::llm::convert::sample_turns::{check_prefixes, turns};
 
 fn target(model: &str) -> Target<'_> {
     Target::new(model, 8192)
-}
-
-fn text(text: &str) -> Block<'_> {
-    Block::Text(TextBlock { text: text.into(), ..TextBlock::default() })
-}
-
-fn user(blocks: Vec<Block<'_>>) -> Turn<'_> {
-    Turn { role: Role::User, blocks }
-}
-
-fn assistant(blocks: Vec<Block<'_>>) -> Turn<'_> {
-    Turn { role: Role::Assistant, blocks }
 }
 
 fn call<'a>(id: &'a str, name: &'a str) -> Block<'a> {
@@ -39,16 +28,6 @@ fn call<'a>(id: &'a str, name: &'a str) -> Block<'a> {
     })
 }
 
-fn result<'a>(id: &'a str, content: Vec<Block<'a>>) -> Block<'a> {
-    Block::ToolResult(ToolResult {
-        id: id.into(),
-        name: Some("f".into()),
-        content,
-        is_error: false,
-        cache: None,
-    })
-}
-
 fn media<'a>(kind: MediaKind, source: MediaSource<'a>, name: Option<&'a str>) -> Block<'a> {
     let name = name.map(Into::into);
     Block::Media(Media { kind, source, name, detail: None, cache: None })
@@ -56,10 +35,6 @@ fn media<'a>(kind: MediaKind, source: MediaSource<'a>, name: Option<&'a str>) ->
 
 fn inline(mime: &str) -> MediaSource<'_> {
     MediaSource::Inline { mime: mime.into(), data: "AAAA".into() }
-}
-
-fn tool(name: &'static str) -> Tool<'static> {
-    Tool { name: name.into(), description: None, parameters: None, strict: None, cache: None }
 }
 
 fn request() -> Request<'static> {

@@ -21,7 +21,7 @@ const SIGNED_TEXT: &str = include_str!("../../../../../tests/fixtures/gemini/sig
 const MAX_TOKENS: &str = include_str!("../../../../../tests/fixtures/gemini/max_tokens.json");
 
 fn streamed<'a>(parts: impl IntoIterator<Item = &'a str>) -> Vec<AnswerEvent> {
-    let (mut reader, mut events) = (StreamReader::new(), Vec::new());
+    let (mut reader, mut events) = (StreamReader::default(), Vec::new());
     for part in parts {
         reader.read(None, part, &mut events);
     }

@@ -8,9 +8,9 @@ use super::requests::{target, user};
 use crate::llm::convert::error::Dropped;
 use crate::llm::convert::opaque::{Family, Opaque, OpaqueKind};
 use crate::llm::convert::request::{
-    Block, Media, MediaKind, MediaSource, ReasoningBlock, Request, Role, TextBlock, ToolCall,
-    ToolResult, Turn,
+    Block, Media, MediaKind, MediaSource, ReasoningBlock, Request, Role, TextBlock, ToolCall, Turn,
 };
+use crate::llm::convert::sample_blocks::{result, text};
 use crate::llm::convert::sample_turns::{check_prefixes, turns};
 
 /// The model's newest generation, which wants signatures.
@@ -31,10 +31,6 @@ fn signature(family: Family, data: &str) -> Vec<Opaque<'_>> {
     vec![Opaque { family, kind: OpaqueKind::Signature, id: None, data: data.into() }]
 }
 
-fn text(text: &str) -> Block<'_> {
-    Block::Text(TextBlock { text: text.into(), ..TextBlock::default() })
-}
-
 fn signed_text<'a>(text: &'a str, data: &'a str) -> Block<'a> {
     let opaque = signature(Family::Google, data);
     Block::Text(TextBlock { text: text.into(), opaque, ..TextBlock::default() })
@@ -52,16 +48,6 @@ fn call<'a>(id: &'a str, data: Option<&'a str>) -> Block<'a> {
         name: "f".into(),
         arguments: "{}".into(),
         opaque,
-        cache: None,
-    })
-}
-
-fn result<'a>(id: &'a str, content: Vec<Block<'a>>) -> Block<'a> {
-    Block::ToolResult(ToolResult {
-        id: id.into(),
-        name: Some("f".into()),
-        content,
-        is_error: false,
         cache: None,
     })
 }

@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::super::write_request;
-use crate::llm::convert::Target;
 use crate::llm::convert::error::{ConvertError, Dropped};
 use crate::llm::convert::request::{
     Block, CacheMark, Named, OutputFormat, ReasoningWish, Request, Role, SystemPart, TextBlock,
     Tool, ToolChoice, Turn,
 };
+use crate::llm::convert::{Target, sample_blocks};
 
 /// A model of Google's own API.
 pub(super) fn target(model: &str) -> Target<'_> {
@@ -16,8 +16,7 @@ pub(super) fn target(model: &str) -> Target<'_> {
 }
 
 pub(super) fn user(text: &str) -> Turn<'_> {
-    let text = TextBlock { text: text.into(), ..TextBlock::default() };
-    Turn { role: Role::User, blocks: vec![Block::Text(text)] }
+    sample_blocks::user(vec![sample_blocks::text(text)])
 }
 
 fn request() -> Request<'static> {
@@ -25,13 +24,7 @@ fn request() -> Request<'static> {
 }
 
 fn tool(name: &'static str, parameters: Option<&'static str>) -> Tool<'static> {
-    Tool {
-        name: name.into(),
-        description: None,
-        parameters: parameters.map(Into::into),
-        strict: None,
-        cache: None,
-    }
+    Tool { parameters: parameters.map(Into::into), ..sample_blocks::tool(name) }
 }
 
 fn written(request: &Request<'_>, dropped: &mut Dropped) -> Result<Value, ConvertError> {

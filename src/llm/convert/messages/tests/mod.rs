@@ -13,16 +13,10 @@ use crate::llm::convert::answer::{Answer, AnswerEvent, BlockKind};
 
 /// The events of a stream, from the data of its events.
 fn events<'d>(data: impl IntoIterator<Item = &'d str>) -> Vec<AnswerEvent> {
-    let (mut reader, mut events) = (StreamReader::new(), Vec::new());
+    let (mut reader, mut events) = (StreamReader::default(), Vec::new());
     data.into_iter().for_each(|data| reader.read(None, data, &mut events));
     reader.finish(&mut events);
     events
-}
-
-fn fold(events: Vec<AnswerEvent>) -> Answer {
-    let mut answer = Answer::default();
-    events.into_iter().for_each(|event| answer.fold(event));
-    answer
 }
 
 fn context() -> AnswerContext {

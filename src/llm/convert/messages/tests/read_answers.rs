@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::super::{read_answer, write_answer};
-use super::{context, events, fold, outline, written};
+use super::{context, events, outline, written};
 use crate::llm::convert::answer::{AnswerEvent, AnswerUsage, Failure, Stop, StopReason};
+use crate::llm::convert::test_rendering::fold;
 
 macro_rules! fixture {
     ($name:literal) => {

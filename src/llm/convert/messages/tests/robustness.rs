@@ -6,11 +6,12 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::super::{read_answer, read_request, write_answer, write_request};
-use super::{context, data, events, fold, written};
+use super::{context, data, events, written};
 use crate::llm::convert::Target;
 use crate::llm::convert::answer::{AnswerEvent, BlockKind};
 use crate::llm::convert::error::Dropped;
 use crate::llm::convert::opaque::{Family, Opaque, OpaqueKind};
+use crate::llm::convert::test_rendering::fold;
 
 const REQUEST: &str = r#"{"model":"m","max_tokens":20,"stream":true,"temperature":0.5,
     "system":[{"type":"text","text":"s","cache_control":{"type":"ephemeral","ttl":"1h"}}],

@@ -3,12 +3,14 @@
 use serde_json::{Value, json};
 
 use super::super::{AnswerWriter, read_answer, read_request, write_answer};
-use super::{context, data, fold, outline, written};
+use super::{context, data, outline, written};
 use crate::llm::convert::answer::{
     Answer, AnswerBlock, AnswerEvent, AnswerUsage, BlockKind, Failure, Stop, StopReason,
 };
 use crate::llm::convert::opaque::{Family, Opaque, OpaqueKind};
 use crate::llm::convert::request::Block;
+use crate::llm::convert::sample_events::{arguments, close, open, text};
+use crate::llm::convert::test_rendering::fold;
 
 #[test]
 fn codes_have_a_type_of_the_format() {
@@ -32,29 +34,13 @@ fn codes_have_a_type_of_the_format() {
     }
 }
 
-fn open(block: u32, kind: BlockKind) -> AnswerEvent {
-    AnswerEvent::Open { block, kind }
-}
-
 fn call(block: u32, id: &str) -> AnswerEvent {
     open(block, BlockKind::ToolCall { id: id.to_owned(), name: "f".to_owned() })
-}
-
-fn text(block: u32, text: &str) -> AnswerEvent {
-    AnswerEvent::Text { block, text: text.to_owned() }
-}
-
-fn arguments(block: u32, json: &str) -> AnswerEvent {
-    AnswerEvent::Arguments { block, json: json.to_owned() }
 }
 
 fn opaque(block: u32, family: Family, kind: OpaqueKind, data: &'static str) -> AnswerEvent {
     let opaque = Opaque { family, kind, id: None, data: data.into() };
     AnswerEvent::Opaque { block, opaque }
-}
-
-fn close(block: u32) -> AnswerEvent {
-    AnswerEvent::Close { block }
 }
 
 fn stop(reason: StopReason) -> AnswerEvent {
@@ -171,7 +157,7 @@ fn early_usage_is_told_at_the_beginning() {
 fn usage_that_is_not_reported_is_estimated() {
     let mut events = various();
     events.retain(|event| !matches!(event, AnswerEvent::Usage(_)));
-    let read = super::fold(super::events(data(&written(events.clone()))));
+    let read = fold(super::events(data(&written(events.clone()))));
     assert_eq!((read.usage.input, read.usage.output), (Some(70), Some(4)));
     let plain = read_answer(&write_answer(&context(), &fold(events))).unwrap();
     assert_eq!(fold(plain).usage, read.usage);

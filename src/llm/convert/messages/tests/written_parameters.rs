@@ -2,14 +2,13 @@
 
 use serde_json::json;
 
-use super::written_requests::{
-    NEW, OLD, call, changed, hi, result, text, thoughts, tool, turn, write, write_raw,
-};
+use super::written_requests::{NEW, OLD, call, changed, hi, result, thoughts, write, write_raw};
 use crate::llm::convert::opaque::{Family, OpaqueKind};
 use crate::llm::convert::request::{
     Block, Media, MediaKind, MediaSource, Named, OutputFormat, Reasoning, ReasoningShow,
-    ReasoningWish, Request, Role, ToolChoice,
+    ReasoningWish, Request, ToolChoice,
 };
+use crate::llm::convert::sample_blocks::{assistant, text, tool, user};
 
 #[test]
 fn the_wish_to_think_follows_the_model() {
@@ -83,11 +82,7 @@ fn a_budget_stays_below_the_callers_limit() {
 #[test]
 fn a_call_without_own_thoughts_goes_on_without_thinking() {
     let with_call = |blocks| Request {
-        turns: vec![
-            turn(Role::User, vec![text("a")]),
-            turn(Role::Assistant, blocks),
-            turn(Role::User, vec![result("1")]),
-        ],
+        turns: vec![user(vec![text("a")]), assistant(blocks), user(vec![result("1")])],
         reasoning: Reasoning {
             wish: Some(Named::new("reasoning_effort", ReasoningWish::Effort("low".into()))),
             show: None,
@@ -105,14 +100,14 @@ fn a_call_without_own_thoughts_goes_on_without_thinking() {
     let (json, dropped) = write(&own, OLD);
     assert_eq!((&json["thinking"]["type"], dropped.len()), (&json!("enabled"), 0));
     // It does not think between calls.
-    own.turns.push(turn(Role::Assistant, vec![call("2")]));
-    own.turns.push(turn(Role::User, vec![result("2")]));
+    own.turns.push(assistant(vec![call("2")]));
+    own.turns.push(user(vec![result("2")]));
     let (json, dropped) = write(&own, OLD);
     assert_eq!((&json["thinking"]["type"], dropped.len()), (&json!("enabled"), 0));
     // What was said before the question is no matter.
     let mut later = foreign;
-    later.turns.push(turn(Role::Assistant, vec![text("c")]));
-    later.turns.push(turn(Role::User, vec![text("b")]));
+    later.turns.push(assistant(vec![text("c")]));
+    later.turns.push(user(vec![text("b")]));
     assert_eq!(write(&later, OLD).0["thinking"]["type"], "enabled");
     later.turns.extend(own.turns.drain(1..));
     assert_eq!(write(&later, OLD).0["thinking"]["type"], "enabled");
@@ -121,7 +116,7 @@ fn a_call_without_own_thoughts_goes_on_without_thinking() {
 #[test]
 fn tools_and_their_choice_are_written() {
     let request = |choice: Option<ToolChoice<'static>>, parallel: Option<bool>| Request {
-        tools: vec![tool()],
+        tools: vec![tool("f")],
         tool_choice: choice.map(|choice| Named::new("tool_choice", choice)),
         parallel_tool_calls: parallel.map(|is| Named::new("parallel_tool_calls", is)),
         ..hi()
@@ -228,7 +223,7 @@ fn what_would_change_the_answer_is_refused() {
                 let source = MediaSource::Url("u".into());
                 let kind = MediaKind::Image;
                 let media = Media { kind, source, name: None, detail: None, cache: None };
-                r.turns.push(turn(Role::Assistant, vec![Block::Media(media)]));
+                r.turns.push(assistant(vec![Block::Media(media)]));
             }),
         ),
     ] {

@@ -5,24 +5,17 @@ use serde_json::{Value, json};
 use super::super::{read_request, write_request};
 use crate::llm::convert::Target;
 use crate::llm::convert::error::{ConvertError, Dropped};
-use crate::llm::convert::opaque::{Family, Opaque, OpaqueKind};
+use crate::llm::convert::opaque::{Family, OpaqueKind};
 use crate::llm::convert::request::{
     Block, CacheMark, Media, MediaKind, MediaSource, ReasoningBlock, Request, Role, SystemPart,
-    TextBlock, Tool, ToolCall, ToolResult, Turn,
+    ToolCall, ToolResult, Turn,
 };
+use crate::llm::convert::sample_blocks::{assistant, opaque, text, tool, turn, user};
 
 /// Takes budgets for thinking, and instructions only before the conversation.
 pub(super) const OLD: &str = "claude-sonnet-4-5";
 /// Takes efforts, and instructions in the middle of the conversation.
 pub(super) const NEW: &str = "claude-opus-4-8";
-
-pub(super) fn text(text: &'static str) -> Block<'static> {
-    Block::Text(TextBlock { text: text.into(), ..TextBlock::default() })
-}
-
-pub(super) fn turn(role: Role, blocks: Vec<Block<'static>>) -> Turn<'static> {
-    Turn { role, blocks }
-}
 
 pub(super) fn call(id: &'static str) -> Block<'static> {
     let (name, arguments) = ("f".into(), r#"{"b": 1.50, "a": 2}"#.into());
@@ -36,16 +29,12 @@ pub(super) fn result(id: &'static str) -> Block<'static> {
 }
 
 pub(super) fn thoughts(family: Family, kind: OpaqueKind) -> Block<'static> {
-    let opaque = vec![Opaque { family, kind, id: None, data: "sig".into() }];
+    let opaque = vec![opaque(family, kind, "sig")];
     Block::Reasoning(ReasoningBlock { text: "hm".into(), is_summary: false, opaque })
 }
 
-pub(super) fn tool() -> Tool<'static> {
-    Tool { name: "f".into(), description: None, parameters: None, strict: None, cache: None }
-}
-
 pub(super) fn hi() -> Request<'static> {
-    Request { turns: vec![turn(Role::User, vec![text("hi")])], ..Request::default() }
+    Request { turns: vec![user(vec![text("hi")])], ..Request::default() }
 }
 
 /// A request with one change.
@@ -240,7 +229,7 @@ fn only_own_thoughts_go_back() {
         thoughts(Family::Anthropic, OpaqueKind::Redacted),
         text("a"),
     ];
-    let turns = vec![turn(Role::User, vec![text("q")]), turn(Role::Assistant, blocks)];
+    let turns = vec![user(vec![text("q")]), assistant(blocks)];
     let expected = json!([
         {"type": "thinking", "thinking": "hm", "signature": "sig"},
         {"type": "redacted_thinking", "data": "sig"},
@@ -259,10 +248,8 @@ fn arguments_are_always_an_object() {
     ] {
         let Block::ToolCall(mut call) = call("1") else { panic!() };
         call.arguments = arguments.into();
-        let request = Request {
-            turns: vec![turn(Role::Assistant, vec![Block::ToolCall(call)])],
-            ..Request::default()
-        };
+        let request =
+            Request { turns: vec![assistant(vec![Block::ToolCall(call)])], ..Request::default() };
         let (json, _) = write_raw(&request, OLD, true).unwrap();
         assert!(json.contains(&format!(r#""input":{input}}}"#)), "{json}");
     }
@@ -304,18 +291,18 @@ fn media_are_written() {
 #[test]
 fn a_longer_conversation_begins_with_the_shorter_one() {
     let turns = [
-        turn(Role::User, vec![text("a")]),
+        user(vec![text("a")]),
         turn(Role::System, vec![text("s")]),
-        turn(Role::Assistant, vec![text("b"), call("1"), call("2")]),
-        turn(Role::User, vec![result("1"), result("2")]),
-        turn(Role::Assistant, vec![thoughts(Family::OpenAi, OpaqueKind::Encrypted), text("c")]),
-        turn(Role::User, vec![text("d")]),
-        turn(Role::Assistant, vec![text("e")]),
+        assistant(vec![text("b"), call("1"), call("2")]),
+        user(vec![result("1"), result("2")]),
+        assistant(vec![thoughts(Family::OpenAi, OpaqueKind::Encrypted), text("c")]),
+        user(vec![text("d")]),
+        assistant(vec![text("e")]),
     ];
     for model in [OLD, NEW] {
         let prompt = |count: usize| {
             let turns = turns[..count].to_vec();
-            let request = Request { turns, tools: vec![tool()], ..Request::default() };
+            let request = Request { turns, tools: vec![tool("f")], ..Request::default() };
             let (json, _) = write_raw(&request, model, true).unwrap();
             json.strip_suffix("]}").unwrap().to_owned()
         };

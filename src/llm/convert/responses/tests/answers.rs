@@ -13,7 +13,7 @@ fn answer(output: &Value) -> String {
 }
 
 fn blocks(output: &Value) -> Vec<(BlockKind, String)> {
-    let answer = folded(read_answer(&answer(output)).unwrap());
+    let answer = fold(read_answer(&answer(output)).unwrap());
     answer.blocks.into_iter().map(|block| (block.kind, block.text)).collect()
 }
 
@@ -60,7 +60,7 @@ fn items_become_blocks_in_order() {
     let expected: Vec<_> =
         expected.into_iter().map(|(kind, text)| (kind, text.to_owned())).collect();
     assert_eq!(blocks(&output), expected);
-    let answer = folded(read_answer(&answer(&output)).unwrap());
+    let answer = fold(read_answer(&answer(&output)).unwrap());
     let own = Opaque {
         family: Family::OpenAi,
         kind: OpaqueKind::Encrypted,
@@ -100,7 +100,7 @@ fn reasons_to_stop() {
         let json = json!({"status": status, "incomplete_details": details, "output": output});
         let events = read_answer(&json.to_string()).unwrap();
         assert_eq!(events.last(), Some(&AnswerEvent::End));
-        let stop = folded(events).stop.unwrap();
+        let stop = fold(events).stop.unwrap();
         assert_eq!((stop.reason, &*stop.native), (reason, native), "{json}");
     }
 }
@@ -109,7 +109,7 @@ fn reasons_to_stop() {
 fn usage_is_in_parts() {
     let usage = |usage: Value| {
         let json = json!({"status": "completed", "output": [], "usage": usage});
-        folded(read_answer(&json.to_string()).unwrap()).usage
+        fold(read_answer(&json.to_string()).unwrap()).usage
     };
     let whole = usage(json!({
         "input_tokens": 100, "input_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 30},
@@ -144,7 +144,7 @@ fn citations_are_those_of_pages() {
         Annotation { url: "https://a".to_owned(), title: Some("A".to_owned()), span: Some((0, 2)) },
         Annotation { url: "https://b".to_owned(), title: None, span: None },
     ];
-    let plain = folded(read_answer(&answer(&json!([item]))).unwrap());
+    let plain = fold(read_answer(&answer(&json!([item]))).unwrap());
     assert_eq!(plain.blocks[0].annotations, expected);
     // One of them has its own event.
     let streamed = events(&[
@@ -153,7 +153,7 @@ fn citations_are_those_of_pages() {
         json!({"type": "response.output_item.done", "item": item}),
         completed(),
     ]);
-    assert_eq!(folded(streamed).blocks, plain.blocks);
+    assert_eq!(fold(streamed).blocks, plain.blocks);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn a_stream_may_leave_out_all_but_the_whole() {
     let reasoning = json!({"type": "reasoning", "id": "rs_1", "encrypted_content": "gAAA",
         "summary": [{"type": "summary_text", "text": "a"}, {"type": "summary_text", "text": "b"}]});
     let output = json!([reasoning, message(), call]);
-    let plain = folded(read_answer(&answer(&output)).unwrap()).blocks;
+    let plain = fold(read_answer(&answer(&output)).unwrap()).blocks;
     let done = |index: usize| json!({"type": "response.output_item.done", "output_index": index, "item": output[index]});
     let last = json!({"type": "response.completed", "response": {"status": "completed", "output": output}});
     let nameless = json!({"type": "response.output_item.added", "output_index": 2,
@@ -277,7 +277,7 @@ fn a_stream_may_leave_out_all_but_the_whole() {
             completed(),
         ],
     ] {
-        assert_eq!(folded(events(&data)).blocks, plain, "{data:?}");
+        assert_eq!(fold(events(&data)).blocks, plain, "{data:?}");
     }
 }
 
@@ -305,7 +305,7 @@ fn a_stream_that_fails_gives_nothing_more() {
         (None, "no JSON", "upstream_error"),
         (None, "[1]", "upstream_error"),
     ] {
-        let (mut reader, mut out) = (StreamReader::new(), Vec::new());
+        let (mut reader, mut out) = (StreamReader::default(), Vec::new());
         reader.read(name, data, &mut out);
         reader.read(None, &completed().to_string(), &mut out);
         reader.finish(&mut out);
@@ -353,8 +353,8 @@ fn a_recorded_stream_makes_the_answer_at_its_end() {
     assert_eq!(streams.len(), 3);
     for stream in streams {
         let last: Value = serde_json::from_str(stream.last().unwrap()).unwrap();
-        let plain = folded(read_answer(&last["response"].to_string()).unwrap());
-        let mut streamed = folded(read_stream(stream.iter().copied()));
+        let plain = fold(read_answer(&last["response"].to_string()).unwrap());
+        let mut streamed = fold(read_stream(stream.iter().copied()));
         // Some providers change their ids.
         streamed.id.clone_from(&plain.id);
         assert!(!plain.blocks.is_empty());
@@ -369,7 +369,7 @@ fn a_recorded_stream_makes_the_answer_at_its_end() {
 
 #[test]
 fn recordings_are_read() {
-    let plain = |json: &str| folded(read_answer(json).unwrap());
+    let plain = |json: &str| fold(read_answer(json).unwrap());
     let shown = |answer: &Answer| -> Vec<String> {
         answer
             .blocks
@@ -395,7 +395,7 @@ fn recordings_are_read() {
         }
         answers.last_mut().unwrap().push(data);
     }
-    let answers: Vec<Answer> = answers.into_iter().map(|data| folded(read_stream(data))).collect();
+    let answers: Vec<Answer> = answers.into_iter().map(|data| fold(read_stream(data))).collect();
     let all: Vec<Vec<String>> = answers.iter().map(shown).collect();
     assert_eq!(
         all,

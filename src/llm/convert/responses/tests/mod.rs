@@ -11,6 +11,8 @@ use serde_json::Value;
 use super::super::answer::{Answer, AnswerEvent, BlockKind, Stop, StopReason};
 use super::super::error::{ConvertError, Dropped};
 use super::super::request::{Named, Reasoning, Request};
+use super::super::sample_events::{arguments, close, open, text};
+use super::super::test_rendering::fold;
 use super::super::{AnswerContext, Target};
 use super::{AnswerWriter, StreamReader, read_request, write_request};
 
@@ -43,15 +45,9 @@ fn context() -> AnswerContext {
     }
 }
 
-fn folded(events: Vec<AnswerEvent>) -> Answer {
-    let mut answer = Answer::default();
-    events.into_iter().for_each(|event| answer.fold(event));
-    answer
-}
-
 /// Reads the data of a stream's events.
 fn read_stream<'d>(data: impl IntoIterator<Item = &'d str>) -> Vec<AnswerEvent> {
-    let (mut reader, mut events) = (StreamReader::new(), Vec::new());
+    let (mut reader, mut events) = (StreamReader::default(), Vec::new());
     data.into_iter().for_each(|data| reader.read(None, data, &mut events));
     reader.finish(&mut events);
     events
@@ -72,25 +68,9 @@ fn start() -> AnswerEvent {
     AnswerEvent::Start { id: Some("msg_1".to_owned()), model: Some("claude".to_owned()) }
 }
 
-fn open(block: u32, kind: BlockKind) -> AnswerEvent {
-    AnswerEvent::Open { block, kind }
-}
-
 fn call(block: u32) -> AnswerEvent {
     let kind = BlockKind::ToolCall { id: format!("toolu_{block}"), name: "f".to_owned() };
     open(block, kind)
-}
-
-fn text(block: u32, text: &str) -> AnswerEvent {
-    AnswerEvent::Text { block, text: text.to_owned() }
-}
-
-fn arguments(block: u32, json: &str) -> AnswerEvent {
-    AnswerEvent::Arguments { block, json: json.to_owned() }
-}
-
-fn close(block: u32) -> AnswerEvent {
-    AnswerEvent::Close { block }
 }
 
 fn stop(reason: StopReason) -> AnswerEvent {

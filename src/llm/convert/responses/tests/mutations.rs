@@ -88,7 +88,7 @@ fn check_answer(json: &str) {
     if let Ok(events) = read_answer(json) {
         let is_proper = matches!(events.last(), Some(AnswerEvent::End | AnswerEvent::Failed(_)));
         assert!(is_proper, "{events:?}");
-        serde_json::from_str::<Value>(&write_answer(&context(), &folded(events))).unwrap();
+        serde_json::from_str::<Value>(&write_answer(&context(), &fold(events))).unwrap();
     }
 }
 

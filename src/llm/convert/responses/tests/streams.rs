@@ -162,7 +162,7 @@ fn a_plain_answer_is_the_response_at_the_end_of_the_stream() {
             events[at] = stop(reason);
             let stream = write_stream(events.clone());
             let last = events_of(&stream).pop().unwrap()["response"].take();
-            let plain = write_answer(&context(), &folded(events.clone()));
+            let plain = write_answer(&context(), &fold(events.clone()));
             assert_eq!(serde_json::from_str::<Value>(&plain).unwrap(), last);
         }
     }
@@ -171,14 +171,14 @@ fn a_plain_answer_is_the_response_at_the_end_of_the_stream() {
 #[test]
 fn what_is_written_can_be_read_again() {
     let events = rich();
-    let mut expected = folded(events.clone());
+    let mut expected = fold(events.clone());
     // A call without arguments has none; the words for stops are fewer.
     expected.blocks[5].text = "{}".to_owned();
     // Thoughts are written as a summary.
     expected.blocks[1].kind = BlockKind::Reasoning { is_summary: true };
-    let streamed = folded(read_stream(data_of(&write_stream(events))));
+    let streamed = fold(read_stream(data_of(&write_stream(events))));
     assert_eq!((&streamed.blocks, streamed.usage), (&expected.blocks, expected.usage));
-    let plain = folded(read_answer(&write_answer(&context(), &expected)).unwrap());
+    let plain = fold(read_answer(&write_answer(&context(), &expected)).unwrap());
     assert_eq!(plain, streamed);
 }
 
@@ -450,7 +450,7 @@ fn recorded_streams_come_through() {
         let events = read_stream(recording.lines().filter(|line| !line.is_empty()));
         assert_eq!(events.last(), Some(&AnswerEvent::End));
         let again = read_stream(data_of(&write_stream(events.clone())));
-        let (before, after) = (folded(events), folded(again));
+        let (before, after) = (fold(events), fold(again));
         assert!(!before.blocks.is_empty());
         assert_eq!(
             (after.blocks, after.usage.total_input()),
@@ -470,7 +470,7 @@ fn recorded_streams_come_through() {
             };
             assert_eq!(events.last(), Some(&AnswerEvent::End));
             let again = read_stream(data_of(&write_stream(events.clone())));
-            assert_eq!(folded(again).blocks, folded(events).blocks);
+            assert_eq!(fold(again).blocks, fold(events).blocks);
         }
     }
 }

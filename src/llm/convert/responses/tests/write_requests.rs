@@ -8,11 +8,8 @@ use super::super::super::request::{
     ReasoningShow, ReasoningWish, Role, SystemPart, TextBlock, Tool, ToolCall, ToolChoice,
     ToolResult, Turn,
 };
+use super::super::super::sample_blocks::{assistant, opaque, text, user};
 use super::*;
-
-fn text_block(text: &'static str) -> Block<'static> {
-    Block::Text(TextBlock { text: text.into(), ..TextBlock::default() })
-}
 
 fn tool_call(id: &'static str, arguments: &'static str) -> Block<'static> {
     let opaque = vec![opaque(Family::Google, OpaqueKind::Signature, "sig")];
@@ -30,10 +27,6 @@ fn tool_result(id: &'static str, content: Vec<Block<'static>>) -> Block<'static>
     })
 }
 
-fn opaque(family: Family, kind: OpaqueKind, data: &'static str) -> Opaque<'static> {
-    Opaque { family, kind, id: None, data: data.into() }
-}
-
 fn reasoning(opaque: Opaque<'static>) -> Block<'static> {
     let (text, opaque) = ("thoughts".into(), vec![opaque]);
     Block::Reasoning(ReasoningBlock { text, is_summary: true, opaque })
@@ -42,14 +35,6 @@ fn reasoning(opaque: Opaque<'static>) -> Block<'static> {
 fn own_reasoning() -> Block<'static> {
     let own = opaque(Family::OpenAi, OpaqueKind::Encrypted, "gAAA");
     reasoning(Opaque { id: Some("rs_1".into()), ..own })
-}
-
-fn user(blocks: Vec<Block<'static>>) -> Turn<'static> {
-    Turn { role: Role::User, blocks }
-}
-
-fn assistant(blocks: Vec<Block<'static>>) -> Turn<'static> {
-    Turn { role: Role::Assistant, blocks }
 }
 
 fn system(is_developer: bool, text: &'static str, cache: Option<CacheMark>) -> SystemPart<'static> {
@@ -66,7 +51,7 @@ fn input_of(turns: Vec<Turn<'static>>) -> Value {
 
 #[test]
 fn nothing_is_stored_and_reasoning_comes_back_encrypted() {
-    let request = Request { turns: vec![user(vec![text_block("hi")])], ..Request::default() };
+    let request = Request { turns: vec![user(vec![text("hi")])], ..Request::default() };
     let json = write_request(&request, &TARGET, &mut Dropped::new(true)).unwrap();
     let expected = r#"{"model":"gpt-5","input":[{"type":"message","role":"user","content":[{"type":"input_text","text":"hi"}]}],"store":false,"include":["reasoning.encrypted_content"]}"#;
     assert_eq!(json, expected);
@@ -79,7 +64,7 @@ fn one_plain_instruction_is_instructions_and_more_keep_their_places() {
     let (alone, _) = written(&request(vec![system(true, "a", None)])).unwrap();
     let expected = json!([{"type": "message", "role": "developer", "content": [part("a")]}]);
     assert_eq!((alone.get("instructions"), &alone["input"]), (None, &expected));
-    let turns = vec![user(vec![text_block("hi")])];
+    let turns = vec![user(vec![text("hi")])];
     let (one, _) = written(&Request { turns, ..request(vec![system(true, "a", None)]) }).unwrap();
     assert_eq!((&one["instructions"], one["input"].as_array().unwrap().len()), (&json!("a"), 1));
     let parts = vec![system(false, "a", None), system(false, "b", None), system(true, "c", None)];
@@ -101,7 +86,7 @@ fn marks_are_left_out_where_the_model_has_none() {
     let target = Target { takes_cache_breakpoints: false, ..TARGET };
     let request = Request {
         system: vec![system(false, "a", Some(CacheMark::FiveMinutes))],
-        turns: vec![user(vec![text_block("hi")])],
+        turns: vec![user(vec![text("hi")])],
         ..Request::default()
     };
     let mut dropped = Dropped::new(false);
@@ -129,11 +114,11 @@ fn a_turn_becomes_items_in_order() {
         ]),
         // Results come first, whatever the caller's order is.
         user(vec![
-            text_block("go on"),
-            tool_result("c1", vec![text_block("1")]),
+            text("go on"),
+            tool_result("c1", vec![text("1")]),
             tool_result("c2", Vec::new()),
         ]),
-        Turn { role: Role::Developer, blocks: vec![text_block("hurry")] },
+        Turn { role: Role::Developer, blocks: vec![text("hurry")] },
     ]);
     let said = |text: &str| json!({"type": "output_text", "text": text, "annotations": []});
     let expected = json!([
@@ -161,8 +146,8 @@ fn reasoning_of_others_and_reasoning_that_nothing_follows_is_left_out() {
         opaque(Family::Bedrock, OpaqueKind::Signature, "sig"),
     ];
     let mut blocks: Vec<_> = foreign.into_iter().map(reasoning).collect();
-    blocks.extend([text_block("a"), own_reasoning(), own_reasoning()]);
-    let input = input_of(vec![assistant(blocks), user(vec![text_block("b")])]);
+    blocks.extend([text("a"), own_reasoning(), own_reasoning()]);
+    let input = input_of(vec![assistant(blocks), user(vec![text("b")])]);
     let kinds: Vec<_> = input.as_array().unwrap().iter().map(|item| item["type"].clone()).collect();
     assert_eq!(kinds, ["message", "message"]);
 }
@@ -359,7 +344,7 @@ fn errors_of_tools_lose_their_flag_alone() {
     let failed = Block::ToolResult(ToolResult {
         id: "c".into(),
         name: None,
-        content: vec![text_block("it broke")],
+        content: vec![text("it broke")],
         is_error: true,
         cache: None,
     });
@@ -374,13 +359,13 @@ fn errors_of_tools_lose_their_flag_alone() {
 #[test]
 fn a_turn_more_leaves_the_beginning_as_it_was() {
     let mut turns = vec![
-        user(vec![text_block("q")]),
+        user(vec![text("q")]),
         assistant(vec![own_reasoning(), tool_call("c1", "{}")]),
-        user(vec![tool_result("c1", vec![text_block("1")])]),
+        user(vec![tool_result("c1", vec![text("1")])]),
     ];
     let before = input_of(turns.clone());
-    turns.push(assistant(vec![own_reasoning(), text_block("a")]));
-    turns.push(user(vec![text_block("and?")]));
+    turns.push(assistant(vec![own_reasoning(), text("a")]));
+    turns.push(user(vec![text("and?")]));
     let after = input_of(turns);
     let before = before.as_array().unwrap();
     assert_eq!(after.as_array().unwrap()[..before.len()], before[..]);

@@ -12,6 +12,7 @@ use crate::domain::ids::{
 };
 use crate::domain::money::NanoUsd;
 use crate::domain::provider::UpstreamId;
+use crate::domain::text_enum::text_enum;
 use crate::domain::tokens::TokenUsage;
 
 /// What is known of an attempt when it begins.
@@ -65,65 +66,41 @@ pub struct AttemptStart {
 /// In place of a price's version: the caller's own subscription paid, so nothing is charged.
 pub const SUBSCRIPTION: &str = "subscription";
 
-/// How an attempt ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AttemptOutcome {
-    /// The upstream's answer was relayed to its end, whatever its status.
-    Completed,
-    /// No answer came: the upstream could not be reached or was too slow, or it sent an error, or
-    /// nothing, with a success status.
-    Failed,
-    /// The upstream's answer broke off.
-    UpstreamBroke,
-    /// The caller hung up.
-    CallerLeft,
-    /// Sent on a connection that turned out to be closed, and sent again; nothing came back.
-    Unknown,
-    /// Nobody knows: the process ended. Charged as reserved.
-    Lost,
-    /// A policy forbade it; nothing was sent.
-    Blocked,
-}
-
-impl AttemptOutcome {
-    /// The text form, as the API and the database hold it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::UpstreamBroke => "upstream_broke",
-            Self::CallerLeft => "caller_left",
-            Self::Unknown => "unknown",
-            Self::Lost => "lost",
-            Self::Blocked => "blocked",
-        }
+text_enum! {
+    /// How an attempt ended.
+    #[derive(Serialize, Deserialize, utoipa::ToSchema)]
+    #[serde(rename_all = "snake_case")]
+    pub enum AttemptOutcome {
+        /// The upstream's answer was relayed to its end, whatever its status.
+        Completed = "completed",
+        /// No answer came: the upstream could not be reached or was too slow, or it sent an error, or
+        /// nothing, with a success status.
+        Failed = "failed",
+        /// The upstream's answer broke off.
+        UpstreamBroke = "upstream_broke",
+        /// The caller hung up.
+        CallerLeft = "caller_left",
+        /// Sent on a connection that turned out to be closed, and sent again; nothing came back.
+        Unknown = "unknown",
+        /// Nobody knows: the process ended. Charged as reserved.
+        Lost = "lost",
+        /// A policy forbade it; nothing was sent.
+        Blocked = "blocked",
     }
 }
 
-/// Where token counts come from.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum UsageSource {
-    /// There is nothing to count.
-    #[default]
-    None,
-    /// The provider said so.
-    Provider,
-    /// Counted or assumed by the gateway.
-    Estimated,
-}
-
-impl UsageSource {
-    /// The text form, as the API and the database hold it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Provider => "provider",
-            Self::Estimated => "estimated",
-        }
+text_enum! {
+    /// Where token counts come from.
+    #[derive(Default, Serialize, Deserialize, utoipa::ToSchema)]
+    #[serde(rename_all = "snake_case")]
+    pub enum UsageSource {
+        /// There is nothing to count.
+        #[default]
+        None = "none",
+        /// The provider said so.
+        Provider = "provider",
+        /// Counted or assumed by the gateway.
+        Estimated = "estimated",
     }
 }
 

@@ -214,7 +214,7 @@ impl FromStr for Role {
     type Err = UnknownRole;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or(UnknownRole)
+        Self::parse(text).ok_or(UnknownRole)
     }
 }
 

@@ -109,7 +109,7 @@ impl FromStr for PolicyType {
     type Err = UnknownPolicyType;
 
     fn from_str(text: &str) -> Result<Self, UnknownPolicyType> {
-        Self::ALL.into_iter().find(|one| one.as_str() == text).ok_or(UnknownPolicyType)
+        Self::parse(text).ok_or(UnknownPolicyType)
     }
 }
 

@@ -77,11 +77,6 @@ impl UpstreamApi {
 }
 
 impl Provider {
-    /// The provider of that name.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|provider| provider.as_str() == text)
-    }
-
     /// Its name in the catalogue of prices and in model access.
     pub fn catalogue_name(self) -> &'static str {
         match self {

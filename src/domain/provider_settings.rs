@@ -83,13 +83,6 @@ super::text_enum::text_enum! {
     }
 }
 
-impl UnmeteredMethod {
-    /// The method of that name.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|method| method.as_str() == text)
-    }
-}
-
 fn enabled() -> bool {
     true
 }

@@ -2,7 +2,7 @@
 
 /// Declares such an enum: each variant once, with its text.
 ///
-/// Adds the usual derives, `ALL` and `as_str`. Where serde reads or writes the enum, its own attributes
+/// Adds the usual derives, `ALL`, `as_str` and `parse`. Where serde reads or writes the enum, its own attributes
 /// say how.
 macro_rules! text_enum {
     (
@@ -26,6 +26,11 @@ macro_rules! text_enum {
                 match self {
                     $(Self::$variant => $text,)+
                 }
+            }
+
+            /// The variant with this text form.
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.into_iter().find(|variant| variant.as_str() == text)
             }
         }
     };

@@ -76,8 +76,7 @@ impl FromStr for GroupBy {
     fn from_str(text: &str) -> Result<Self, InvalidGroupBy> {
         let mut read = Self::default();
         for name in text.split(',').map(str::trim).filter(|_| !text.trim().is_empty()) {
-            let dimension = Dimension::ALL.into_iter().find(|one| one.as_str() == name);
-            match (dimension, metadata_key(name)) {
+            match (Dimension::parse(name), metadata_key(name)) {
                 (Some(one), _) if read.dimensions.contains(&one) => {
                     return Err(InvalidGroupBy::Twice(name.to_owned()));
                 }

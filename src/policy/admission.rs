@@ -131,7 +131,7 @@ impl Admission {
         let verdict = match &outcome {
             Ok(admitted) if admitted.report.policies.is_empty() => "unmatched",
             Ok(_) => "admitted",
-            Err(denied) => denied.reason.label(),
+            Err(denied) => denied.reason.as_str(),
         };
         self.inner.metrics.admission(verdict);
         let is_charged = request.bound.metering != Metering::Subscription;
@@ -149,7 +149,7 @@ impl Admission {
         (reason, message): (Reason, String),
         violated: Vec<PolicyId>,
     ) -> Denied {
-        self.inner.metrics.admission(reason.label());
+        self.inner.metrics.admission(reason.as_str());
         let report = Box::new(PolicyReport::new(request, &set.matching(&request.subject)));
         Denied { reason, message, report, violated, retry_after: None, cause: None, field: None }
     }

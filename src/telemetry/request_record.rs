@@ -13,34 +13,23 @@ use crate::domain::ids::PolicyId;
 use crate::domain::money::NanoUsd;
 use crate::domain::principal::Principal;
 use crate::domain::provider::UpstreamId;
+use crate::domain::text_enum::text_enum;
 use crate::domain::tokens::TokenUsage;
 
-/// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestOutcome {
-    /// The upstream's answer was relayed to its end, whatever its status, or the gateway gave what was
-    /// asked for by itself.
-    Completed,
-    /// The gateway answered with an error.
-    Refused,
-    /// The upstream answered with a success status, but with an error, or nothing, as its answer.
-    Failed,
-    /// The upstream's answer broke off after its head had been relayed.
-    UpstreamBroke,
-    /// The caller hung up.
-    CallerLeft,
-}
-
-impl RequestOutcome {
-    /// As logs name it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-            Self::UpstreamBroke => "upstream_broke",
-            Self::CallerLeft => "caller_left",
-        }
+text_enum! {
+    /// How a request ended.
+    pub enum RequestOutcome {
+        /// The upstream's answer was relayed to its end, whatever its status, or the gateway gave what was
+        /// asked for by itself.
+        Completed = "completed",
+        /// The gateway answered with an error.
+        Refused = "refused",
+        /// The upstream answered with a success status, but with an error, or nothing, as its answer.
+        Failed = "failed",
+        /// The upstream's answer broke off after its head had been relayed.
+        UpstreamBroke = "upstream_broke",
+        /// The caller hung up.
+        CallerLeft = "caller_left",
     }
 }
 

@@ -10,64 +10,33 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::domain::text_enum::text_enum;
+
 /// Begins every container, of whatever version.
 const PREFIX: &str = "tollgate.";
 /// Begins every container of this version.
 pub const CONTAINER: &str = "tollgate.1.";
 
-/// Whose models can read it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Family {
-    Anthropic,
-    OpenAi,
-    Google,
-    /// Models on Bedrock's Converse.
-    Bedrock,
-}
-
-impl Family {
-    const ALL: [(Self, &'static str); 4] = [
-        (Self::Anthropic, "anthropic"),
-        (Self::OpenAi, "openai"),
-        (Self::Google, "google"),
-        (Self::Bedrock, "bedrock"),
-    ];
-
-    /// Its name in containers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Anthropic => "anthropic",
-            Self::OpenAi => "openai",
-            Self::Google => "google",
-            Self::Bedrock => "bedrock",
-        }
+text_enum! {
+    /// Whose models can read it.
+    pub enum Family {
+        Anthropic = "anthropic",
+        OpenAi = "openai",
+        Google = "google",
+        /// Models on Bedrock's Converse.
+        Bedrock = "bedrock",
     }
 }
 
-/// What the provider does with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum OpaqueKind {
-    /// Signs the text next to it (Anthropic `signature`, Gemini `thoughtSignature`).
-    Signature,
-    /// Thoughts that are not shown (Anthropic `redacted_thinking.data`, Bedrock `redactedContent`).
-    Redacted,
-    /// The state of the reasoning (OpenAI `encrypted_content`).
-    Encrypted,
-}
-
-impl OpaqueKind {
-    const ALL: [(Self, &'static str); 3] = [
-        (Self::Signature, "signature"),
-        (Self::Redacted, "redacted"),
-        (Self::Encrypted, "encrypted"),
-    ];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Signature => "signature",
-            Self::Redacted => "redacted",
-            Self::Encrypted => "encrypted",
-        }
+text_enum! {
+    /// What the provider does with it.
+    pub enum OpaqueKind {
+        /// Signs the text next to it (Anthropic `signature`, Gemini `thoughtSignature`).
+        Signature = "signature",
+        /// Thoughts that are not shown (Anthropic `redacted_thinking.data`, Bedrock `redactedContent`).
+        Redacted = "redacted",
+        /// The state of the reasoning (OpenAI `encrypted_content`).
+        Encrypted = "encrypted",
     }
 }
 
@@ -107,8 +76,8 @@ impl Opaque<'_> {
         let (id, data) = rest.split_once('.')?;
         let id = String::from_utf8(URL_SAFE_NO_PAD.decode(id).ok()?).ok()?;
         Some(Opaque {
-            family: Family::ALL.iter().find(|(_, name)| *name == family)?.0,
-            kind: OpaqueKind::ALL.iter().find(|(_, name)| *name == kind)?.0,
+            family: Family::parse(family)?,
+            kind: OpaqueKind::parse(kind)?,
             id: (!id.is_empty()).then_some(Cow::Owned(id)),
             data: Cow::Owned(data.to_owned()),
         })
@@ -136,8 +105,8 @@ mod tests {
 
     #[test]
     fn a_container_gives_back_what_it_holds() {
-        for (family, _) in Family::ALL {
-            for (kind, _) in OpaqueKind::ALL {
+        for family in Family::ALL {
+            for kind in OpaqueKind::ALL {
                 for id in [None, Some(Cow::Borrowed("rs_1.2/é"))] {
                     let opaque = Opaque { family, kind, id, data: Cow::Borrowed("ab.c+/=") };
                     let container = Cow::Owned(opaque.to_container());

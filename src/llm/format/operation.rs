@@ -402,7 +402,7 @@ impl Operation {
             Self::Deployment { name, format } => {
                 format!("/deployments/{name}{}", format.path_after_v1().unwrap_or_default())
             }
-            Self::Gemini { model, method } => format!("/models/{model}:{}", method.name()),
+            Self::Gemini { model, method } => format!("/models/{model}:{}", method.as_str()),
             Self::CompactResponse => COMPACT_PATH.to_owned(),
             Self::CountTokens => COUNT_TOKENS_PATH.to_owned(),
             Self::CountInputTokens => "/responses/input_tokens".to_owned(),

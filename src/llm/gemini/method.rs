@@ -1,46 +1,21 @@
 //! The methods of a model, which a path names after its colon.
 
-/// What is asked of a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GeminiMethod {
-    /// `generateContent`
-    GenerateContent,
-    /// `streamGenerateContent`: events with `alt=sse`, else one JSON array.
-    StreamGenerateContent,
-    /// `countTokens`, which costs nothing.
-    CountTokens,
-    /// `embedContent`
-    EmbedContent,
-    /// `batchEmbedContents`
-    BatchEmbedContents,
+use crate::domain::text_enum::text_enum;
+
+text_enum! {
+    /// What is asked of a model.
+    pub enum GeminiMethod {
+        GenerateContent = "generateContent",
+        /// Events with `alt=sse`, else one JSON array.
+        StreamGenerateContent = "streamGenerateContent",
+        /// Costs nothing.
+        CountTokens = "countTokens",
+        EmbedContent = "embedContent",
+        BatchEmbedContents = "batchEmbedContents",
+    }
 }
 
 impl GeminiMethod {
-    /// All methods.
-    pub const ALL: [Self; 5] = [
-        Self::GenerateContent,
-        Self::StreamGenerateContent,
-        Self::CountTokens,
-        Self::EmbedContent,
-        Self::BatchEmbedContents,
-    ];
-
-    /// The name in paths.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::GenerateContent => "generateContent",
-            Self::StreamGenerateContent => "streamGenerateContent",
-            Self::CountTokens => "countTokens",
-            Self::EmbedContent => "embedContent",
-            Self::BatchEmbedContents => "batchEmbedContents",
-        }
-    }
-
-    /// The method of that name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|method| method.name() == name)
-    }
-
     /// The name of the operation in logs, in metrics and in the ledger.
     pub(in crate::llm) fn label(self) -> &'static str {
         match self {

@@ -250,7 +250,7 @@ fn plain_answers_are_read() {
 #[test]
 fn calls_name_their_model_and_method() {
     for method in GeminiMethod::ALL {
-        let path = format!("/models/gemini-2.5-flash:{}", method.name());
+        let path = format!("/models/gemini-2.5-flash:{}", method.as_str());
         let operation = Operation::of_gemini_post(&path).unwrap();
         assert_eq!(operation.path_after_v1(), path);
         assert!(operation.has_model_in_path());

@@ -5,56 +5,34 @@ use chrono::SecondsFormat;
 use super::{AdmissionRequest, PolicyReport};
 use crate::domain::ids::PolicyId;
 use crate::domain::money::NanoUsd;
+use crate::domain::text_enum::text_enum;
 use crate::llm::limits::Metering;
 use crate::policy::limit::Limit;
 
 /// Seconds after which to retry when the limits can't be checked.
 const RETRY_UNAVAILABLE: u64 = 1;
 
-/// The kind of denial.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// Policies do not allow the model.
-    ModelAccess,
-    /// Guards found what must not leave, or could not look for it in time.
-    Content,
-    /// Guards apply, and the endpoint's content is not scanned.
-    NotScanned,
-    /// A spend cap applies, and the model's price is not known.
-    PriceUnknown,
-    /// What is left of a spend cap is less than the request may cost.
-    Spend,
-    /// Too many requests or tokens.
-    Rate,
-    /// The limits can't be checked now.
-    Unavailable,
+text_enum! {
+    /// The kind of denial.
+    pub enum Reason {
+        /// Policies do not allow the model.
+        ModelAccess = "model_access",
+        /// Guards found what must not leave, or could not look for it in time.
+        Content = "content",
+        /// Guards apply, and the endpoint's content is not scanned.
+        NotScanned = "not_scanned",
+        /// A spend cap applies, and the model's price is not known.
+        PriceUnknown = "price_unknown",
+        /// What is left of a spend cap is less than the request may cost.
+        Spend = "spend",
+        /// Too many requests or tokens.
+        Rate = "rate",
+        /// The limits can't be checked now.
+        Unavailable = "unavailable",
+    }
 }
 
 impl Reason {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::ModelAccess,
-        Self::Content,
-        Self::NotScanned,
-        Self::PriceUnknown,
-        Self::Spend,
-        Self::Rate,
-        Self::Unavailable,
-    ];
-
-    /// A label for metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::ModelAccess => "model_access",
-            Self::Content => "content",
-            Self::NotScanned => "not_scanned",
-            Self::PriceUnknown => "price_unknown",
-            Self::Spend => "spend",
-            Self::Rate => "rate",
-            Self::Unavailable => "unavailable",
-        }
-    }
-
     /// The stable code that callers and the ledger see.
     pub fn code(self) -> &'static str {
         match self {

@@ -127,11 +127,6 @@ impl Category {
         }
     }
 
-    /// The category with this text form.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|category| category.as_str() == text)
-    }
-
     /// What placeholders call it: capital letters only. A model need not be told whose secret it was.
     pub(super) fn label(self) -> &'static str {
         match self {
@@ -173,11 +168,6 @@ impl Categories {
     /// Adds a category.
     pub fn insert(&mut self, category: Category) {
         self.0 |= 1 << category as u32;
-    }
-
-    /// Whether one of the categories is in the set.
-    pub fn contains_any(self, categories: &[Category]) -> bool {
-        categories.iter().any(|category| self.contains(*category))
     }
 
     /// The categories of either set.

@@ -159,7 +159,6 @@ pub struct Application {
     directory: Directory,
     accounting: Arc<Accounting>,
     readiness: Readiness,
-    clock: Clock,
     metrics: Metrics,
     /// Held until the end.
     _lock: Option<DatabaseLock>,
@@ -216,7 +215,7 @@ impl Application {
             store,
             directory: directory.clone(),
             accounting: accounting.clone(),
-            clock: clock.clone(),
+            clock,
             metrics: metrics.clone(),
             readiness: readiness.clone(),
             presidio,
@@ -234,7 +233,6 @@ impl Application {
             directory,
             accounting,
             readiness,
-            clock,
             metrics,
             _lock: lock,
         })
@@ -248,16 +246,6 @@ impl Application {
     /// The management plane's own address, if it has one.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_address
-    }
-
-    /// The clock of this application.
-    pub fn clock(&self) -> &Clock {
-        &self.clock
-    }
-
-    /// The metrics, as `/metrics` shows them.
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
     }
 
     /// Serves until `stop` resolves, then drains: readiness fails first, then no more connections

@@ -73,14 +73,6 @@ pub fn parse_size(text: &str) -> Result<usize, ValueError> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks(pub Vec<IpNet>);
 
-impl Networks {
-    /// Whether an address is in one of them, also in IPv4-mapped IPv6 form.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.0.iter().any(|network| network.contains(&address))
-    }
-}
-
 impl FromStr for Networks {
     type Err = ValueError;
 
@@ -198,15 +190,6 @@ mod tests {
         let networks: Networks = "10.0.0.0/8, 127.0.0.1,fd00::/8,".parse().unwrap();
         assert_eq!(networks.to_string(), "10.0.0.0/8,127.0.0.1/32,fd00::/8");
         assert_eq!("".parse::<Networks>().unwrap(), Networks::default());
-        for (address, inside) in [
-            ("10.1.2.3", true),
-            ("::ffff:10.1.2.3", true),
-            ("127.0.0.2", false),
-            ("fd12::1", true),
-            ("2001:db8::1", false),
-        ] {
-            assert_eq!(networks.contains(address.parse().unwrap()), inside, "{address}");
-        }
         let said = "10.0.0.1/8".parse::<Networks>().unwrap_err().to_string();
         assert!(said.contains("10.0.0.0/8"), "{said}");
         assert!("10.0.0.0/33".parse::<Networks>().is_err());

@@ -89,11 +89,6 @@ impl DemoUpstream {
         Ok(Self { address, server: handle })
     }
 
-    /// The address of the server.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// The base URL for a model configuration.
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)

@@ -126,11 +126,6 @@ impl BaseUrl {
         &self.text
     }
 
-    /// Does it go without TLS?
-    pub fn is_plain_http(&self) -> bool {
-        self.plain_http
-    }
-
     /// The same with another last segment of the path, such as another version. The segment has to be plain
     /// text of a path.
     pub fn with_last_segment(&self, segment: &str) -> Self {
@@ -150,11 +145,6 @@ impl BaseUrl {
     /// The host as the URL has it: a name, an IPv4 address or an IPv6 address in brackets.
     pub fn host(&self) -> String {
         self.host.to_string()
-    }
-
-    /// The port, default or not.
-    pub fn port(&self) -> u16 {
-        self.port
     }
 
     /// Would a connection be let out? A literal address is judged as it is. A name is resolved,

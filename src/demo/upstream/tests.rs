@@ -16,7 +16,7 @@ async fn ask(
     let upstream =
         DemoUpstream::start_with_pause(address, KEY.into(), Clock::default(), Duration::ZERO)
             .unwrap();
-    let url = format!("http://{}{path}", upstream.address());
+    let url = format!("http://{}{path}", upstream.address);
     let mut request = awc::Client::default().request(method.parse().unwrap(), url);
     if let Some(credential) = credential {
         request = request.insert_header((AUTHORIZATION, credential));

@@ -227,23 +227,9 @@ impl Counters {
         window: SpendWindow,
         at: DateTime<Utc>,
     ) -> Option<NanoUsd> {
-        let spent = self.spent_each(organization_id, &[(counter, window)], at).await;
-        spent.into_iter().next().flatten()
-    }
-
-    /// [`spent`](Self::spent) of several counters, in their order.
-    pub async fn spent_each(
-        &self,
-        organization_id: OrganizationId,
-        counters: &[(PolicyId, SpendWindow)],
-        at: DateTime<Utc>,
-    ) -> Vec<Option<NanoUsd>> {
         match self {
-            Self::Memory(memory) => counters
-                .iter()
-                .map(|(counter, window)| memory.spent(organization_id, *counter, *window, at))
-                .collect(),
-            Self::Redis(redis) => redis.spent_each(organization_id, counters, at).await,
+            Self::Memory(memory) => memory.spent(organization_id, counter, window, at),
+            Self::Redis(redis) => redis.spent(organization_id, counter, window, at).await,
         }
     }
 }

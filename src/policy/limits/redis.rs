@@ -217,26 +217,21 @@ impl Redis {
         worker::attach();
     }
 
-    /// What is settled in the windows that contain `at`, one for each counter; none if it does not
-    /// exist or Redis can't be reached.
-    pub async fn spent_each(
+    /// What is settled in the window that contains `at`; none if the counter does not exist or Redis can't
+    /// be reached.
+    pub async fn spent(
         &self,
         organization_id: OrganizationId,
-        counters: &[(PolicyId, SpendWindow)],
+        counter: PolicyId,
+        window: SpendWindow,
         at: DateTime<Utc>,
-    ) -> Vec<Option<NanoUsd>> {
-        if counters.is_empty() {
-            return Vec::new();
-        }
+    ) -> Option<NanoUsd> {
         let inner = &*self.inner;
         let now = inner.clock.now();
-        let reply = inner.client.call::<Vec<Option<i64>>>(|run| {
-            inner.scripts.spent(organization_id, counters, at, run, now)
-        });
-        match reply.await {
-            Ok(reply) => reply.into_iter().map(|spent| spent.map(NanoUsd::from_nanos)).collect(),
-            Err(_) => vec![None; counters.len()],
-        }
+        let reply = inner
+            .client
+            .call(|run| inner.scripts.spent(organization_id, counter, window, at, run, now));
+        reply.await.ok().flatten().map(NanoUsd::from_nanos)
     }
 
     /// Waits until Redis is up and all pending corrections are counted, for at most `max_wait`.

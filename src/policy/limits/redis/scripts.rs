@@ -131,19 +131,18 @@ impl Scripts {
         call
     }
 
-    /// What is settled in the windows that contain `at`.
+    /// What is settled in the window that contains `at`.
     pub(super) fn spent(
         &self,
         organization_id: OrganizationId,
-        counters: &[(PolicyId, SpendWindow)],
+        counter: PolicyId,
+        window: SpendWindow,
         at: DateTime<Utc>,
         run: &str,
         now: DateTime<Utc>,
     ) -> ScriptInvocation<'_> {
         let mut call = begin(&self.spent, organization_id, run, now);
-        for (counter, window) in counters {
-            call.arg(spend_counter_name(*counter, *window, at));
-        }
+        call.arg(spend_counter_name(counter, window, at));
         call
     }
 }

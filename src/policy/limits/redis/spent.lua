@@ -1,12 +1,8 @@
 -- Reads what is settled.
--- ARGV: spend counters. Replies for each with the amount, or nil if the counter does not exist.
+-- ARGV: a spend counter. Replies with the amount, or nil if the counter does not exist.
 local generation, base = present()
-local answer = {}
-for i = 4, #ARGV do
-  local known, settled = false, false
-  if generation then
-    settled, known = unpack(redis.call('HMGET', base .. ARGV[i], 'u', 'k'))
-  end
-  answer[#answer + 1] = known and (settled or '0')
+if not generation then
+  return false
 end
-return answer
+local settled, known = unpack(redis.call('HMGET', base .. ARGV[4], 'u', 'k'))
+return known and (settled or '0')

@@ -84,10 +84,9 @@ async fn a_new_spend_counter_begins_with_what_was_spent_before(tenant: Tenant) {
     let used: Vec<_> = statuses.iter().map(|status| status.used).collect();
     assert_eq!(used, [40, 1, 80], "a counter that exists ignores spent_before");
     assert_eq!(tenant.spent().await, Some(70), "settled only");
-    let month = (tenant.bucket, SpendWindow::Monthly);
-    let unknown = (tenant.clock.new_id(), SpendWindow::Monthly);
-    let each = counters.spent_each(tenant.organization_id, &[unknown, month], now).await;
-    assert_eq!(each, [None, history(70)]);
+    let unknown = tenant.clock.new_id();
+    let spent = counters.spent(tenant.organization_id, unknown, SpendWindow::Monthly, now).await;
+    assert_eq!(spent, None);
 }
 
 async fn a_cap_holds_under_concurrency(tenant: Tenant) {

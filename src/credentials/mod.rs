@@ -9,9 +9,7 @@ pub mod token_cache;
 use std::borrow::Cow;
 
 use crate::crypto::{KeyringHandle, SecretBytes};
-use crate::directory::upstream_entry::{
-    Credentials, SecretUnavailable, TokenSource, UpstreamEntry,
-};
+use crate::directory::upstream_entry::{Credentials, SecretUnavailable, UpstreamEntry};
 use crate::upstream::{BaseUrl, UpstreamClient};
 use cloud::OtherConnection;
 use mint::{MintFailure, TokenRequest};
@@ -71,8 +69,9 @@ pub async fn open<'e>(
         secrets: entry.secret_versions(&[secret]),
     };
     let found = tokens.find_or_mint(&key, &entry.name, client, secret, |_| {
-        let value = entry.open_client_secret(source, keyring)?;
-        request_of(source, &value).map_err(|failure| failed(secret, failure))
+        let value = entry.open_secret(secret, keyring)?;
+        TokenRequest::of_client(&source.client, source.endpoint.clone(), &source.headers, &value)
+            .map_err(|failure| failed(secret, failure))
     });
     // Boxed, so that it takes no room in the requests that take no token.
     match Box::pin(found).await {
@@ -88,10 +87,6 @@ pub async fn open<'e>(
         Err(error) => return Err(error),
     }
     Ok(opened)
-}
-
-fn request_of(source: &TokenSource, secret: &SecretBytes) -> Result<TokenRequest, MintFailure> {
-    TokenRequest::of_client(&source.client, source.endpoint.clone(), &source.headers, secret)
 }
 
 fn failed(secret: &str, failure: MintFailure) -> CredentialError {

@@ -1,6 +1,5 @@
 //! Migrations: brings a database to the schema of this version.
 
-use diesel::SqliteConnection;
 use diesel::dsl::sql;
 use diesel::sql_types::Text;
 use diesel_async::pooled_connection::deadpool::Pool;
@@ -16,15 +15,11 @@ const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 /// The advisory lock with which one replica migrates at a time ("tollgate" in ASCII).
 const LOCK: i64 = 0x746f_6c6c_6761_7465;
 
-pub(super) async fn migrate_sqlite(pool: &Pool<Sqlite>) -> Result<(), DbError> {
-    let mut conn = pool.get().await.map_err(super::unavailable)?;
-    conn.spawn_blocking(|conn| Ok(migrate_locked(conn))).await?
-}
-
 /// Reads the applied migrations and applies the pending ones under one lock, so that two processes do not
 /// apply the same one.
-fn migrate_locked(conn: &mut SqliteConnection) -> Result<(), DbError> {
-    conn.immediate_transaction(|conn| run(conn, SQLITE))
+pub(super) async fn migrate_sqlite(pool: &Pool<Sqlite>) -> Result<(), DbError> {
+    let mut conn = pool.get().await.map_err(super::unavailable)?;
+    conn.spawn_blocking(|conn| Ok(conn.immediate_transaction(|conn| run(conn, SQLITE)))).await?
 }
 
 /// Migrates PostgreSQL, one replica at a time.

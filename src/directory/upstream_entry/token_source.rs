@@ -7,7 +7,7 @@ use actix_web::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use chrono::{DateTime, Utc};
 
 use super::{Credentials, SecretUnavailable, UpstreamEntry};
-use crate::crypto::{KeyringHandle, SecretBytes, SecretText};
+use crate::crypto::{KeyringHandle, SecretText};
 use crate::db::model_configurations::ModelConfigurationRow;
 use crate::domain::model_configuration::Placement;
 use crate::domain::oauth::OauthClient;
@@ -59,15 +59,6 @@ impl TokenSource {
 }
 
 impl UpstreamEntry {
-    /// Opens the secret of the OAuth client.
-    pub fn open_client_secret(
-        &self,
-        source: &TokenSource,
-        keyring: &KeyringHandle,
-    ) -> Result<SecretBytes, SecretUnavailable> {
-        self.open_secret(source.client.client_secret.as_str(), keyring)
-    }
-
     /// Adds the key that replaces a token, if the configuration has one.
     pub fn add_fallback_key(
         &self,

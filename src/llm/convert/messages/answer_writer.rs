@@ -154,7 +154,9 @@ impl AnswerWriter {
         let Some(open) = self.open.as_mut().filter(|open| !open.has_begun) else { return };
         open.has_begun = true;
         match open.kind.clone() {
-            BlockKind::Text | BlockKind::Refusal => self.write_begin(out, write_empty_text),
+            BlockKind::Text | BlockKind::Refusal => {
+                self.write_begin(out, |json| write_text_block(json, ""))
+            }
             BlockKind::Reasoning { .. } => {
                 self.write_begin(out, |json| write_thinking(json, "", ""))
             }
@@ -320,10 +322,6 @@ pub(super) fn call_id(id: &str, context: &AnswerContext, number: u32) -> String 
     }
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     id.chars().map(|c| if is_allowed(c) { c } else { '_' }).collect()
-}
-
-fn write_empty_text(json: &mut JsonWriter) {
-    write_text_block(json, "");
 }
 
 pub(super) fn write_text_block(json: &mut JsonWriter, text: &str) {

@@ -127,7 +127,7 @@ impl<'b> BodyEdits<'b> {
         }
         if self.added.is_empty() {
             pieces.push(text.as_bytes().slice(sent..));
-            return pieces.joined_if_small();
+            return pieces;
         }
         pieces.push(text.as_bytes().slice(sent..self.body.end));
         let mut added = String::new();
@@ -142,7 +142,7 @@ impl<'b> BodyEdits<'b> {
         }
         pieces.push(added.into());
         pieces.push(text.as_bytes().slice(self.body.end..));
-        pieces.joined_if_small()
+        pieces
     }
 
     /// The place after the comma that follows the value of a field, which ends at `end`.

@@ -3,9 +3,6 @@
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
-/// Up to this length, copying costs less than handling several pieces.
-const SMALL: usize = 8 * 1024;
-
 /// A body that is sent piece by piece. A clone shares the bytes.
 #[derive(Debug, Clone, Default)]
 pub struct BodyPieces(SmallVec<[Bytes; 3]>);
@@ -16,11 +13,6 @@ impl BodyPieces {
         if !piece.is_empty() {
             self.0.push(piece);
         }
-    }
-
-    /// The same body, as one piece if it is small.
-    pub(super) fn joined_if_small(self) -> Self {
-        if self.0.len() > 1 && self.length() <= SMALL { self.to_bytes().into() } else { self }
     }
 
     /// The pieces, none of them empty.

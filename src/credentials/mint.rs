@@ -122,19 +122,14 @@ async fn send(client: &UpstreamClient, request: TokenRequest) -> Result<MintedTo
     let TokenRequest { endpoint, mut headers, form } = request;
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-    let request = client.prepare(UpstreamRequest {
+    let request = UpstreamRequest {
         method: Method::POST,
         target: endpoint.target(),
         headers,
         body: Bytes::copy_from_slice(form.as_bytes()).into(),
         timeouts: UpstreamTimeouts { connect: TIMEOUT, first_byte: TIMEOUT, idle: TIMEOUT },
-    })?;
-    let response = match client.send(&request).await {
-        // The endpoint had just closed the connection, so it has not read the request.
-        Err(failure) if failure.is_stale_connection() => client.send(&request).await,
-        outcome => outcome,
     };
-    let UpstreamResponse { status, mut body, .. } = response.map_err(|failure| failure.error)?;
+    let UpstreamResponse { status, mut body, .. } = client.send_with_retry(request).await?;
     if !status.is_success() {
         return Err(MintError::Status(status.as_u16()));
     }

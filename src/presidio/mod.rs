@@ -197,20 +197,14 @@ impl Presidio {
     }
 
     async fn send(&self, client: &UpstreamClient, call: &Call<'_>) -> Result<Bytes, PresidioError> {
-        let request = client.prepare(UpstreamRequest {
+        let request = UpstreamRequest {
             method: Method::POST,
             target: self.shared.url.join("/analyze", None),
             headers: headers(),
             body: Bytes::from(call.body()).into(),
             timeouts: UpstreamTimeouts { connect: LONGEST, first_byte: LONGEST, idle: LONGEST },
-        })?;
-        let response = match client.send(&request).await {
-            // It had just closed the connection, so it has not read the request.
-            Err(failure) if failure.is_stale_connection() => client.send(&request).await,
-            outcome => outcome,
         };
-        let UpstreamResponse { status, mut body, .. } =
-            response.map_err(|failure| failure.error)?;
+        let UpstreamResponse { status, mut body, .. } = client.send_with_retry(request).await?;
         if status.as_u16() != 200 {
             return Err(PresidioError::Status(status.as_u16()));
         }

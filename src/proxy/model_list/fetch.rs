@@ -104,14 +104,7 @@ async fn pages(
         if let Some(signer) = &signer {
             signer.sign(&mut request, clock.now())?;
         }
-        let request = client.prepare(request)?;
-        let response = match client.send(&request).await {
-            // The provider had just closed the connection, so it has not read the request.
-            Err(failure) if failure.is_stale_connection() => client.send(&request).await,
-            outcome => outcome,
-        };
-        let UpstreamResponse { status, mut body, .. } =
-            response.map_err(|failure| failure.error)?;
+        let UpstreamResponse { status, mut body, .. } = client.send_with_retry(request).await?;
         if let (StatusCode::UNAUTHORIZED, Some(token)) = (status, &token) {
             token.forget();
         }

@@ -200,6 +200,20 @@ impl UpstreamClient {
         }
     }
 
+    /// The same for a request that may be sent twice. It is if the upstream had just closed the connection,
+    /// so that it has not read the request.
+    pub async fn send_with_retry(
+        &self,
+        request: UpstreamRequest,
+    ) -> Result<UpstreamResponse, UpstreamError> {
+        let request = self.prepare(request)?;
+        let response = match self.send(&request).await {
+            Err(failure) if failure.is_stale_connection() => self.send(&request).await,
+            outcome => outcome,
+        };
+        response.map_err(|failure| failure.error)
+    }
+
     async fn head_of_answer(
         &self,
         request: &PreparedRequest,

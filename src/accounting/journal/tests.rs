@@ -196,20 +196,25 @@ fn a_directory_is_one_process_alone() {
     DirectoryLock::take(directory.path()).unwrap();
 }
 
+/// Starts attempts until one is refused.
+fn fill(journal: &Journal) -> (Vec<Arc<AttemptStart>>, JournalFull) {
+    let mut running = Vec::new();
+    loop {
+        let start = start(&Clock::default());
+        match journal.start(Arc::clone(&start)) {
+            Ok(()) => running.push(start),
+            Err(refused) => return (running, refused),
+        }
+    }
+}
+
 #[test]
 fn beyond_the_bound_nothing_begins_and_everything_ends() {
     let directory = tempfile::tempdir().unwrap();
     let mut options = options(directory.path());
     options.max_bytes = 4096;
     let journal = open(options);
-    let mut running = Vec::new();
-    let refused = loop {
-        let start = start(&Clock::default());
-        match journal.start(Arc::clone(&start)) {
-            Ok(()) => running.push(start),
-            Err(refused) => break refused,
-        }
-    };
+    let (running, refused) = fill(&journal);
     assert_eq!(refused, JournalFull::Bound);
     assert!(journal.readiness.is_journal_full());
     for start in &running {
@@ -247,14 +252,7 @@ fn a_full_disk_takes_the_ends_of_what_runs() {
 
 fn on_a_full_disk(directory: PathBuf) {
     let journal = open(options(&directory));
-    let mut running = Vec::new();
-    let refused = loop {
-        let start = start(&Clock::default());
-        match journal.start(Arc::clone(&start)) {
-            Ok(()) => running.push(start),
-            Err(refused) => break refused,
-        }
-    };
+    let (running, refused) = fill(&journal);
     assert_eq!(refused, JournalFull::Disk);
     assert!(journal.readiness.is_journal_full());
     assert!(running.len() > 10, "{}", running.len());

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use proptest::sample::Index;
+
 use super::super::category::Category;
 use super::super::placeholder::{ConversationKey, PlaceholderBuilder};
 use super::*;
@@ -16,6 +18,15 @@ pub(super) fn placeholders() -> ([String; 2], Placeholders) {
     let texts = [(Category::NamedSecret, VALUES[0]), (Category::Email, VALUES[1])]
         .map(|(category, value)| builder.placeholder(category, value));
     (texts, builder.finish())
+}
+
+/// The text in pieces that end at these places.
+pub(super) fn cut<'t>(text: &'t str, cuts: &[Index]) -> Vec<&'t str> {
+    let mut cuts: Vec<usize> =
+        cuts.iter().map(|cut| text.floor_char_boundary(cut.index(text.len() + 1))).collect();
+    cuts.extend([0, text.len()]);
+    cuts.sort_unstable();
+    cuts.windows(2).map(|cut| &text[cut[0]..cut[1]]).collect()
 }
 
 /// The answer with `%` for the address and `@` for the password, escaped so many times, must become the

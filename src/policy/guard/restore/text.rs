@@ -96,6 +96,7 @@ mod tests {
 
     use super::super::super::category::Category;
     use super::super::super::placeholder::{ConversationKey, MAX_WRITTEN, PlaceholderBuilder};
+    use super::super::tests::cut;
     use super::*;
 
     const VALUES: [&str; 5] = ["a@b.co", "A@b.co", "p\"w\\n", "line\nline", "é😀"];
@@ -177,22 +178,7 @@ mod tests {
                 text.push_str(texts.get(*place).map_or("", |placeholder| placeholder));
                 text.push_str(other);
             }
-            let mut cuts: Vec<usize> = cuts.iter().map(|cut| {
-                let mut cut = cut.index(text.len() + 1);
-                while !text.is_char_boundary(cut) {
-                    cut -= 1;
-                }
-                cut
-            }).collect();
-            cuts.sort_unstable();
-            let mut pieces = Vec::new();
-            let mut last = 0;
-            for cut in cuts {
-                pieces.push(&text[last..cut]);
-                last = cut;
-            }
-            pieces.push(&text[last..]);
-            prop_assert_eq!(restored(&pieces), restored(&[&text]));
+            prop_assert_eq!(restored(&cut(&text, &cuts)), restored(&[&text]));
         }
     }
 }

@@ -212,12 +212,23 @@ async fn an_alias_of_a_chain_is_no_model(database: Database) {
 async fn a_name_that_asks_for_more_than_a_model_is_refused(database: Database) {
     let (_app, team) = TestApp::start_with_workspace(&database).await;
     team.configure("open", json!({"model": null, "provider": "openrouter"})).await;
-    for model in ["openai/gpt-4o:online", "openai/gpt-4o:NITRO"] {
+    for model in [
+        "openai/gpt-4o:online",
+        "openai/gpt-4o:NITRO",
+        "openai/gpt-4o:online:floor",
+        "openai/gpt-4o:online ",
+        "openai/gpt-4o@preset/big",
+        "@preset/big",
+    ] {
         let answer = team.caller().send(asks(model)).await;
         is_error(&answer, 400, "model_override");
         assert_eq!(answer.json()["error"]["param"], "model");
     }
     assert_eq!(team.upstream.seen().requests.len(), 0);
+    for model in ["openai/gpt-4o:free", "llama3.1:8b", "claude-opus-4@20250514"] {
+        team.caller().send(asks(model)).await.expect(200);
+        assert_eq!(team.upstream.last_request().json()["model"], model);
+    }
     // The administrator's own choice goes up.
     let own = json!({"model": "openai/gpt-4o:online", "provider": "openrouter"});
     team.configure("own", own).await;

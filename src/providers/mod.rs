@@ -18,8 +18,10 @@ pub struct Quirks {
     /// Fields of a request, under case folding, with which a caller could choose another model,
     /// provider or price than the configured one.
     model_fields: &'static [&'static str],
-    /// Ends of model names that do the same.
+    /// Suffixes of model names that do the same.
     model_suffixes: &'static [&'static str],
+    /// A stored preset can be named in a model's name, too.
+    names_presets: bool,
     /// Limits on the answer that the provider accepts and ignores.
     pub ignored_limits: &'static [&'static str],
     /// It refuses `stream_options`, and reports the usage of streams by itself.
@@ -41,17 +43,23 @@ const UNKNOWN: Quirks = Quirks {
     provider: "",
     model_fields: KNOWN_MODEL_FIELDS,
     model_suffixes: PRICED_SUFFIXES,
+    names_presets: true,
     ignored_limits: &[],
     refuses_stream_options: false,
     image_tokens: UNKNOWN_IMAGE_TOKENS,
 };
 
 /// For providers that the catalogue knows and this table does not.
-const USUAL: Quirks = Quirks { model_fields: &["fallbacks"], model_suffixes: &[], ..UNKNOWN };
+const USUAL: Quirks =
+    Quirks { model_fields: &["fallbacks"], model_suffixes: &[], names_presets: false, ..UNKNOWN };
 
 /// Suffixes with which OpenRouter searches the web at a fee of its own, as with `plugins`, and takes the
 /// fastest host at that host's price, as with `provider` (OpenRouter, "Model Variants").
-const PRICED_SUFFIXES: &[&str] = &[":online", ":nitro"];
+const PRICED_SUFFIXES: &[&str] = &["online", "nitro"];
+
+/// With which OpenRouter reads a preset of the account from a model's name, as from the field `preset`
+/// (OpenRouter, "Presets"): `@preset/NAME`, alone or after a model.
+const PRESET: &str = "@preset/";
 
 const QUIRKS: &[Quirks] = &[
     Quirks { provider: "openai", image_tokens: OPENAI_IMAGE_TOKENS, ..USUAL },
@@ -79,6 +87,7 @@ const QUIRKS: &[Quirks] = &[
             "route",
         ],
         model_suffixes: PRICED_SUFFIXES,
+        names_presets: true,
         ..USUAL
     },
     Quirks { provider: "together", model_fields: &["fallbacks", "safety_model"], ..USUAL },
@@ -105,10 +114,13 @@ impl Quirks {
         if model.contains("gpt-4o-mini") { GPT_4O_MINI } else { self.image_tokens }
     }
 
-    /// Whether a model that the caller chose asks for more than the model by the end of its name.
-    pub fn has_priced_suffix(&self, model: &str) -> bool {
-        let model = model.to_ascii_lowercase();
-        self.model_suffixes.iter().any(|suffix| model.ends_with(suffix))
+    /// Whether the name of a model that the caller chose asks for more than the model: by any of its
+    /// suffixes, which can be stacked, or by a preset. Case and space count for nothing, since a provider
+    /// may well ignore them.
+    pub fn asks_for_more_than_a_model(&self, name: &str) -> bool {
+        let name = name.to_lowercase();
+        let is_priced = |suffix: &str| self.model_suffixes.contains(&suffix.trim());
+        name.split(':').skip(1).any(is_priced) || (self.names_presets && name.contains(PRESET))
     }
 
     /// The first field of a caller's body that could choose another model, provider or price than the
@@ -157,6 +169,39 @@ mod tests {
             for field in quirks.model_fields {
                 assert!(KNOWN_MODEL_FIELDS.contains(field), "{}: {field}", quirks.provider);
             }
+        }
+    }
+
+    #[test]
+    fn names_that_ask_for_more_than_a_model_are_found_however_they_are_spelled() {
+        for name in [
+            "openai/gpt-4o:online",
+            "openai/gpt-4o:NITRO",
+            "openai/gpt-4o:online:floor",
+            "openai/gpt-4o:free:nitro:exacto",
+            "openai/gpt-4o:online ",
+            "openai/gpt-4o: online\t",
+            "openai/gpt-4o@preset/big",
+            "@Preset/big",
+        ] {
+            for provider in ["openrouter", "openai_compatible"] {
+                assert!(quirks(provider).asks_for_more_than_a_model(name), "{provider} {name}");
+            }
+            assert!(!quirks("openai").asks_for_more_than_a_model(name), "{name}");
+        }
+        for name in [
+            "openai/gpt-4o:free",
+            "openai/gpt-4o:floor",
+            "perplexity/sonar-online",
+            "online",
+            "nitro:8b",
+            "ft:gpt-4o-mini:team:nitrogen:abc",
+            "anthropic.claude-3-5-sonnet-20240620-v1:0",
+            "arn:aws:bedrock:eu-west-1:1:application-inference-profile/online",
+            "claude-opus-4@20250514",
+            "preset/big",
+        ] {
+            assert!(!quirks("openai_compatible").asks_for_more_than_a_model(name), "{name}");
         }
     }
 

@@ -140,7 +140,7 @@ impl<'r> Target<'r> {
         if let Some(field) = quirks.model_override(json, facts) {
             return Err(ProxyError::ModelOverride { field });
         }
-        if upstream.model.is_none() && quirks.has_priced_suffix(&model.name) {
+        if upstream.model.is_none() && quirks.asks_for_more_than_a_model(&model.name) {
             return Err(ProxyError::ModelOverride { field: "model".to_owned() });
         }
         if operation.clone().in_format_of(&model.name).format() != Some(format) {

@@ -63,7 +63,7 @@ pub(super) fn denied(reason: Reason, retry: Retry, message: impl Into<Cow<'stati
 /// What to do about a field that could choose another model.
 pub(super) fn model_override(field: &str) -> Cow<'static, str> {
     if field == "model" {
-        return "The end of the model's name could choose another provider or price. Leave it out, or ask an administrator for a model configuration with this model.".into();
+        return "A suffix or preset in the model's name could choose another model, provider or price. Leave it out, or ask an administrator for a model configuration with this model.".into();
     }
     format!("The field '{field}' could choose another model, provider or price than the request's model. Leave it out, or ask an administrator for a model configuration with it in the default_parameters.").into()
 }

@@ -35,6 +35,10 @@ async fn every_operation_rejects_bad_bodies(database: Database) {
         let (client, target) = (permitted_client(&tenants, &operation), example.target(&operation));
         let body = example.body.clone().unwrap();
         let before = database.dump().await;
+        let request = Request::new(&operation.method, &target)
+            .header("content-encoding", "identity")
+            .body("{");
+        problem(&client.send(request).await, 400, "malformed_request");
         let send = async |media: &str, body: String| {
             let request = Request::new(&operation.method, &target);
             client.send(request.header("content-type", media).body(body)).await
@@ -58,6 +62,20 @@ async fn every_operation_rejects_bad_bodies(database: Database) {
         for media in ["text/plain", "application/x-www-form-urlencoded", "application/jsonx"] {
             let answer = send(media, body.to_string()).await;
             problem(&answer, 415, "unsupported_media_type");
+        }
+        for coding in ["gzip", "identity, ZSTD", "unknown"] {
+            let request = Request::new(&operation.method, &target)
+                .header("content-type", "application/json")
+                .header("content-encoding", coding);
+            let answer = client.send(request.body(body.to_string())).await;
+            problem(&answer, 415, "unsupported_content_encoding");
+            let named = coding.rsplit(' ').next().unwrap();
+            let detail = answer.json()["detail"].to_string();
+            assert!(
+                detail.contains("Content-Encoding") && detail.contains(named),
+                "{id}: {detail}"
+            );
+            assert_eq!(answer.header("accept-encoding"), Some("identity"), "{id}");
         }
         for wrong in ["[]", "1", "\"text\"", "null"] {
             let answer = send("application/json", wrong.to_owned()).await;

@@ -88,6 +88,14 @@ async fn a_listed_endpoint_is_passed_through_as_it_is(database: Database) {
     assert_eq!(sent.header("x-other"), None);
     assert!(sent.body.starts_with(b"--b\r\ncontent-disposition"), "{:?}", sent.body);
 
+    // What is compressed stays so, and says so.
+    team.upstream.push(Script::json(200, &json!({"id": "file-2", "object": "file"})));
+    let request = upload("/openai/v1/files").header("content-encoding", "gzip");
+    team.caller().send(request).await.expect(200);
+    let sent = team.upstream.last_request();
+    assert_eq!(sent.header("content-encoding"), Some("gzip"));
+    assert!(sent.body.starts_with(b"--b\r\ncontent-disposition"), "{:?}", sent.body);
+
     let binary = Bytes::from((0..=255_u8).cycle().take(100_000).collect::<Vec<u8>>());
     let head = [("content-type", "application/octet-stream")];
     team.upstream.push(Script::new().sized(200, &head, binary.clone()));
@@ -100,7 +108,7 @@ async fn a_listed_endpoint_is_passed_through_as_it_is(database: Database) {
     let answer = team.caller().delete("/openai/v1/files/file-9").await;
     assert_eq!((answer.status, answer.header("x-tollgate-error")), (404, None));
 
-    ledger_rows::rows_at_least(app.database(), 3).await;
+    ledger_rows::rows_at_least(app.database(), 4).await;
     let listed = app.admin().get(&team.path("requests")).await.expect(200).json();
     let shown: Vec<Value> = listed["data"]
         .as_array()
@@ -113,13 +121,14 @@ async fn a_listed_endpoint_is_passed_through_as_it_is(database: Database) {
         shown,
         [
             json!(["unmetered", "POST /files", null, 200]),
+            json!(["unmetered", "POST /files", null, 200]),
             json!(["unmetered", "GET /files/*/content", null, 200]),
             // Providers do not charge for errors.
             json!(["unmetered", "DELETE /files/*", 0, 404]),
         ]
     );
     let report = app.admin().get("/api/v1/usage?provider=openai").await.expect(200).json();
-    assert_eq!(report["total"]["requests"], 3, "{report}");
+    assert_eq!(report["total"]["requests"], 4, "{report}");
 }
 
 async fn only_the_listed_method_and_path_are_served(database: Database) {

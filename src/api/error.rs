@@ -8,7 +8,9 @@
 use std::fmt;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{
+    ACCEPT_ENCODING, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use actix_web::{HttpResponse, ResponseError};
 use actix_web_httpauth::headers::www_authenticate::bearer::Bearer;
 use serde::Serialize;
@@ -58,6 +60,8 @@ pub enum ApiError {
     TooLarge(usize),
     /// The body is not JSON by its content type.
     UnsupportedMediaType,
+    /// The body has a `Content-Encoding`, which is named.
+    UnsupportedContentEncoding(String),
     /// Some fields are wrong; all of them are named.
     Invalid(Vec<FieldError>),
     /// The database or the directory can't be reached.
@@ -126,6 +130,11 @@ impl ApiError {
                 "unsupported_media_type",
                 "The body must be JSON",
             ),
+            Self::UnsupportedContentEncoding(_) => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_content_encoding",
+                "The body must not be compressed",
+            ),
             Self::Invalid(_) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "invalid_fields", "Some fields are not valid")
             }
@@ -167,6 +176,10 @@ impl ApiError {
             }
             Self::TooLarge(limit) => format!("The largest body is {limit} bytes."),
             Self::UnsupportedMediaType => "Send 'Content-Type: application/json'.".to_owned(),
+            Self::UnsupportedContentEncoding(named) => format!(
+                "The header Content-Encoding has {named:?}, which is not supported here; send the \
+                 body as it is, without the header."
+            ),
             Self::Invalid(errors) => errors
                 .iter()
                 .map(|error| format!("{}: {}", error.field, error.message))
@@ -250,6 +263,9 @@ pub(super) fn respond(error: &ApiError, problem: &Problem) -> HttpResponse {
         }
         ApiError::Unauthenticated(_) if error.status_code() == StatusCode::UNAUTHORIZED => {
             response.insert_header((WWW_AUTHENTICATE, Bearer::build().realm("tollgate").finish()));
+        }
+        ApiError::UnsupportedContentEncoding(_) => {
+            response.insert_header((ACCEPT_ENCODING, HeaderValue::from_static("identity")));
         }
         ApiError::MethodNotAllowed(allowed) => {
             response.insert_header((HeaderName::from_static("allow"), allowed.join(", ")));

@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 
 use actix_web::http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, UPGRADE,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName,
+    HeaderValue, UPGRADE,
 };
 use memchr::memmem;
 use smallvec::SmallVec;
@@ -74,6 +75,13 @@ pub fn upstream_headers(caller: &HeaderMap, forward: &[HeaderName], api: Upstrea
         up.insert(HeaderName::from_static(ANTHROPIC_VERSION), version);
     }
     up
+}
+
+/// Adds the codings of a body that goes up as it arrives. Other bodies are decoded before they do.
+pub fn add_content_encoding(caller: &HeaderMap, up: &mut HeaderMap) {
+    for value in caller.get_all(CONTENT_ENCODING) {
+        up.append(CONTENT_ENCODING, value.clone());
+    }
 }
 
 /// Copies the upstream's headers that are passed on. Framing (`content-length`) is left to whoever writes

@@ -16,7 +16,7 @@ use super::candidates::{Candidate, Candidates, FormatChoice};
 use super::conversion::{Conversions, Converted};
 use super::error::ProxyError;
 use super::guard::GuardedBody;
-use super::headers::upstream_headers;
+use super::headers::{add_content_encoding, upstream_headers};
 use super::path_segment::path_segment;
 use super::read::CallerBody;
 use super::route::ProxyRoute;
@@ -257,6 +257,9 @@ impl<'r> Target<'r> {
         let upstream = self.upstream;
         let family = self.operation.family().unwrap_or(upstream.provider.api());
         let mut headers = upstream_headers(caller.headers(), &upstream.forward_headers, family);
+        if matches!(self.operation, Operation::Unmetered { .. }) {
+            add_content_encoding(caller.headers(), &mut headers);
+        }
         for (name, value) in credentials {
             headers.insert(name, value);
         }

@@ -47,7 +47,11 @@ const PROBLEMS: [(&str, &str, &str); 12] = [
     ),
     ("409", "Conflict", "The present state does not allow it; `code` says why"),
     ("413", "BodyTooLarge", "The body is larger than 1 MiB"),
-    ("415", "UnsupportedMediaType", "The body is not JSON by its `Content-Type`"),
+    (
+        "415",
+        "UnsupportedMediaType",
+        "The body is not JSON by its `Content-Type`, or is compressed by its `Content-Encoding`",
+    ),
     ("422", "InvalidFields", "Some fields are not valid; `errors` names each of them"),
     (
         "429",

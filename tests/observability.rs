@@ -22,6 +22,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_proxied_request_has_the_address_that_a_trusted_proxy_forwards,
         a_refused_request_does_not_read_like_a_success,
         probes_and_libraries_are_not_logged,
+        malformed_requests_and_broken_answers_do_not_fill_the_log,
         metrics_measure_the_process_and_name_routes_plainly,
     ]
 }
@@ -151,6 +152,27 @@ async fn probes_and_libraries_are_not_logged(database: Database) {
         assert!(target.starts_with("tollgate"), "{line}");
         assert!(line["route"].is_null(), "{line}");
     }
+}
+
+async fn malformed_requests_and_broken_answers_do_not_fill_the_log(database: Database) {
+    use std::io::{Read as _, Write as _};
+
+    let served = ServerProcess::start(&database, &[("--log-filter", "info")]).await;
+    for bytes in ["GARBAGE\r\n\r\n", "GET / HTTP/1.1\r\nbad header\r\n\r\n"] {
+        let mut connection = std::net::TcpStream::connect(served.address()).unwrap();
+        connection.write_all(bytes.as_bytes()).unwrap();
+        // Until the answer and the end of the connection.
+        let mut answer = Vec::new();
+        connection.read_to_end(&mut answer).unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 400"), "{answer:?}");
+    }
+    let team = served.workspace().await;
+    let events = openai::chat_events(&["Good ", "morning."], openai::Usage::USUAL, false);
+    team.upstream.push(Script::sse_head().chunks(events[..2].to_vec()).reset());
+    let answer = team.caller().send(Fixture::chat_stream()).await;
+    line_of(&served, "proxy request cut off by its upstream", &answer).await;
+    let lines = served.process.lines();
+    assert!(!lines.iter().any(|line| line.contains("actix_http")), "{lines:#?}");
 }
 
 async fn metrics_measure_the_process_and_name_routes_plainly(database: Database) {

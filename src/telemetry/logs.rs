@@ -14,7 +14,8 @@
 //! (the Display of `NanoUsd`), never floats.
 //!
 //! Libraries do not know this list. Those that log heads, bodies or query parameters below `info` are
-//! limited to `info` whatever the filter says, and those that report their own start-up to `warn`.
+//! limited to `info` whatever the filter says, and those that report their own start-up to `warn`. What
+//! anybody can make a library log by sending bytes is off unless the filter asks for it.
 
 use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
@@ -42,6 +43,11 @@ const LIBRARY_LEVELS: &[(&str, Level)] = &[
     ("hyper", Level::INFO),
     ("tokio_postgres", Level::INFO),
 ];
+
+/// Libraries that log every malformed request and every connection that breaks off, at `error`. The first
+/// needs no key, and of the second the gateway writes a line of its own. They log if the filter names them,
+/// or has `debug` or `trace` for everything.
+const OFF_BY_DEFAULT: [&str; 1] = ["actix_http"];
 
 /// The filter cannot be parsed.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +123,7 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(filter)
+    let filter = EnvFilter::try_new(with_defaults(filter))
         .map_err(|source| LogFilterError { filter: filter.to_owned(), source })?
         // It says that it may permit every level: otherwise the level of the other filter would not be
         // the process's, and each event that nobody wants would ask both.
@@ -127,6 +133,23 @@ where
         LogFormat::Json => lines.json().event_format(JsonLines).with_filter(filter).boxed(),
         LogFormat::Auto | LogFormat::Pretty => lines.with_ansi(colors).with_filter(filter).boxed(),
     })
+}
+
+/// The filter, and `off` for libraries that it does not speak of.
+fn with_defaults(filter: &str) -> String {
+    let asks_for = |library: &str| {
+        filter.split(',').map(str::trim).any(|directive| match directive.parse::<LevelFilter>() {
+            Ok(level) => level >= LevelFilter::DEBUG,
+            // A target is everything that begins with it; spans and fields follow in brackets.
+            Err(_) => directive.split(['=', '[']).next().is_some_and(|target| {
+                !target.is_empty() && (library.starts_with(target) || target.starts_with(library))
+            }),
+        })
+    };
+    // What an empty filter stands for.
+    let given = if filter.trim().is_empty() { "error" } else { filter };
+    let off = OFF_BY_DEFAULT.iter().filter(|library| !asks_for(library));
+    off.fold(given.to_owned(), |filter, library| format!("{library}=off,{filter}"))
 }
 
 fn is_permitted(metadata: &Metadata<'_>) -> bool {
@@ -195,6 +218,28 @@ mod tests {
         });
         assert!(text.contains("ours") && text.contains("a warning"));
         assert!(!text.contains("hidden"), "{text}");
+    }
+
+    #[test]
+    fn what_anybody_can_make_a_library_log_is_off_unless_it_is_asked_for() {
+        let is_logged = |filter: &str| {
+            let text = logged(LogFormat::Json, filter, || {
+                tracing::error!(target: "actix_http::h1::dispatcher", "stream error");
+                tracing::error!(target: "actix_web::app", "the gateway's");
+            });
+            assert!(text.contains("the gateway's") || filter == "actix_http=error", "{filter}");
+            text.contains("stream error")
+        };
+        for filter in ["info", "error", "warn,tollgate=debug", "info,awc=trace", ""] {
+            assert!(!is_logged(filter), "{filter}");
+        }
+        for filter in
+            ["debug", "TRACE", "info,actix_http=error", "actix_http=error", "info,actix=info"]
+        {
+            assert!(is_logged(filter), "{filter}");
+        }
+        let only = "info,actix_http::h1=warn";
+        assert!(is_logged(only), "{only}");
     }
 
     #[test]

@@ -77,6 +77,25 @@ async fn unknown_paths_get_404_and_wrong_methods_405(database: Database) {
     problem(&answer, 405, "method_not_allowed");
     assert_eq!(answer.header("allow"), Some("GET"));
     problem(&app.anonymous().delete("/healthz").await, 405, "method_not_allowed");
+    for path in ["/docs", "/docs/", "/docs/index.html"] {
+        for method in ["HEAD", "POST", "PUT", "OPTIONS", "DELETE"] {
+            let answer = app.anonymous().send(Request::new(method, path)).await;
+            assert_eq!(
+                (answer.status, answer.header("allow")),
+                (405, Some("GET")),
+                "{method} {path}"
+            );
+        }
+    }
+    app.anonymous().get("/docs/").await.expect(200);
+    assert_eq!(app.anonymous().get("/docs").await.header("location"), Some("/docs/"));
+    for path in ["/healthz", "/readyz"] {
+        let shown = app.anonymous().get(path).await.expect(200);
+        let head = app.anonymous().send(Request::new("HEAD", path)).await.expect(200);
+        assert_eq!(head.header("content-type"), shown.header("content-type"), "{path}");
+        assert_eq!(head.header("content-length"), shown.header("content-length"), "{path}");
+        assert!(head.body.is_empty(), "{path}");
+    }
     // Not the methods of a path whose parameter would match, nor its operations.
     for (method, path, allow) in [
         ("PATCH", "/api/v1/model-prices/resolve", "GET"),

@@ -104,7 +104,9 @@ pub(super) fn configure_health(routes: &mut Routes) {
     routes
         .tag("operations")
         .add(__path_get_health, get_health)
+        .answer_head(get_health)
         .add(__path_get_readiness, get_readiness)
+        .answer_head(get_readiness)
         .add(__path_get_version, get_version);
 }
 

@@ -92,6 +92,20 @@ impl Routes {
         self
     }
 
+    /// Answers `HEAD` at the path of the last operation like `GET`, without the body, which actix leaves
+    /// out. For what load balancers ask; the document describes only `GET`.
+    pub(super) fn answer_head<H, A>(&mut self, handler: H) -> &mut Self
+    where
+        H: Handler<A>,
+        A: FromRequest + Arguments + 'static,
+        H::Output: Responder + 'static,
+    {
+        if let Some((_, routes)) = self.resources.last_mut() {
+            routes.push((Method::HEAD, web::head().to(handler)));
+        }
+        self
+    }
+
     /// What actix serves. A path answers 405 to the methods that it has no operation for.
     pub(super) fn into_resources(self) -> impl Iterator<Item = Resource> {
         self.resources.into_iter().map(|(path, routes)| {

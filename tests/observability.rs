@@ -94,6 +94,14 @@ async fn a_proxied_request_is_one_log_line(database: Database) {
     let cost: f64 = line["cost_usd"].as_str().expect("a decimal").parse().unwrap();
     assert!(cost > 0.0 && line["estimated"].is_null() && line["code"].is_null(), "{line}");
 
+    // An error that is passed on does not read like a success.
+    team.upstream.push(Script::json(500, &json!({"error": {"message": "Out of order."}})));
+    let answer = team.caller().send(Fixture::chat()).await.expect(500);
+    let message = "proxy request answered with an error by its upstream";
+    let line = line_of(&served, message, &answer).await;
+    let shown = (&line["level"], &line["status"], &line["outcome"]);
+    assert_eq!(shown, (&json!("WARN"), &json!(500), &json!("completed")), "{line}");
+
     // A stream that is cut off is charged by an estimate.
     let events = openai::chat_events(&["Good ", "morning."], openai::Usage::USUAL, false);
     team.upstream.push(Script::sse_head().chunks(events[..2].to_vec()).reset());

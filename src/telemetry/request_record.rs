@@ -182,6 +182,9 @@ impl RequestRecord {
             };
         }
         match self.outcome {
+            RequestOutcome::Completed if self.shown_status() >= 400 => {
+                line!(tracing::Level::WARN, "proxy request answered with an error by its upstream");
+            }
             RequestOutcome::Completed => line!(tracing::Level::INFO, "proxy request completed"),
             RequestOutcome::Refused => line!(tracing::Level::WARN, "proxy request refused"),
             RequestOutcome::Failed => line!(tracing::Level::WARN, "proxy request failed upstream"),

@@ -24,6 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
         commands_run_beside_a_server,
         after_a_clean_stop_the_database_file_is_complete,
         all_files_are_private,
+        a_database_file_that_others_can_read_is_warned_of,
         answered_changes_survive_a_kill,
     ]
 }
@@ -166,6 +167,30 @@ async fn all_files_are_private(database: Database) {
         assert_eq!(mode & 0o777, 0o600, "{name} has mode {mode:o}");
     }
     stop(serving).await;
+}
+
+async fn a_database_file_that_others_can_read_is_warned_of(database: Database) {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    first_keys(&run(command_with_key(&database, BOOTSTRAP)).await);
+    if database.kind() == Kind::Postgres {
+        return;
+    }
+    let file = database.directory().join("tollgate.db");
+    let wal = database.directory().join("tollgate.db-wal");
+    for (mode, warned) in [(0o644, 2), (0o600, 0)] {
+        for file in [&file, &wal] {
+            std::fs::OpenOptions::new().append(true).create(true).open(file).unwrap();
+            std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let (serving, _) = serve(&database).await;
+        let is_warning = |line: &&String| line.contains("other users can read the database file");
+        let lines = serving.lines();
+        let warnings: Vec<&String> = lines.iter().filter(is_warning).collect();
+        assert_eq!(warnings.len(), warned, "{lines:#?}");
+        assert!(warnings.iter().all(|line| line.contains("0644") && line.contains("WARN")));
+        stop(serving).await;
+    }
 }
 
 /// The files below a directory with their modes.

@@ -24,6 +24,7 @@ pub fn open_database(settings: &Settings) -> Result<Database, StartError> {
     let location = match &settings.database.database_url {
         DatabaseUrl::Sqlite(path) => {
             create_private(path)?;
+            warn_of_readable_files(path);
             Location::Sqlite(path.clone())
         }
         DatabaseUrl::Postgres(url) => Location::Postgres {
@@ -50,6 +51,27 @@ fn create_private(path: &Path) -> Result<(), StartError> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(StartError::DatabaseFile(path.to_owned(), error)),
     }
+}
+
+/// Warns if users other than their owner may read the files of an embedded database. Its secrets are
+/// encrypted; metadata, hashes of keys and the ledger are not.
+fn warn_of_readable_files(path: &Path) {
+    #[cfg(unix)]
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        let Ok(metadata) = std::fs::metadata(&file) else { continue };
+        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
+        if mode & 0o077 != 0 {
+            tracing::warn!(
+                path = %Path::new(&file).display(),
+                mode = %format!("{mode:04o}"),
+                "other users can read the database file; run chmod 600 on it"
+            );
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = path;
 }
 
 /// Opens and migrates the database, and checks that the master keys open its secrets. A master key is

@@ -4,7 +4,7 @@
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use futures_util::future::join_all;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::support::{
@@ -32,6 +32,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_cap_holds_while_redis_does_not_answer,
         a_cap_holds_while_redis_refuses_connections,
         a_402_without_money_spent_says_that_max_tokens_lowers_the_cost,
+        a_402_advises_a_lower_max_tokens_only_where_that_helps,
     ]
 }
 
@@ -174,6 +175,33 @@ async fn a_402_without_money_spent_says_that_max_tokens_lowers_the_cost(database
         "{message}"
     );
     ask(10).await.expect(200);
+}
+
+async fn a_402_advises_a_lower_max_tokens_only_where_that_helps(database: Database) {
+    let app = TestApp::with_stopped_clock(&database, &[]).await;
+    let upstream = ScriptedUpstream::start().await;
+    let capped = Capped::start(app, upstream, TOKENS, 10_000_000).await;
+    let refused = async |route: &str, body: Value| {
+        let request = Request::post_json(&Fixture::route(route), &body);
+        let refused = capped.team.caller().send(request).await;
+        over_cap(&refused, "the cap");
+        let answer = refused.json();
+        let message = answer["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(" USD is left of the cap's monthly limit"), "{message}");
+        message
+    };
+    let prompt = "lorem ipsum ".repeat(20_000);
+    for max_tokens in [1, 10_000] {
+        let mut body = question(false);
+        body["messages"][0]["content"] = prompt.as_str().into();
+        body["max_tokens"] = max_tokens.into();
+        let message = refused("chat/completions", body).await;
+        assert!(message.contains("The prompt alone may cost up to "), "{message}");
+        assert!(!message.contains("A lower max_tokens"), "{message}");
+    }
+    let message = refused("embeddings", json!({"input": prompt})).await;
+    assert!(message.contains("The prompt alone may cost up to "), "{message}");
+    assert!(!message.contains("A lower max_tokens"), "{message}");
 }
 
 /// A streamed request whose caller disconnects in the middle or reads to the end.

@@ -6,7 +6,7 @@ use super::{AdmissionRequest, PolicyReport};
 use crate::domain::ids::PolicyId;
 use crate::domain::money::NanoUsd;
 use crate::domain::text_enum::text_enum;
-use crate::llm::limits::Metering;
+use crate::llm::limits::{Bound, Metering};
 use crate::policy::limit::Limit;
 
 /// Seconds after which to retry when the limits can't be checked.
@@ -133,7 +133,7 @@ impl Denied {
         let waits: Option<Vec<u64>> = violated().map(|one| one.status.retry_after).collect();
         let retry_after = waits.filter(|_| !is_spend).and_then(|all| all.into_iter().max());
         let mut denied = Self::by_policies(reason, request, report, &places);
-        denied.message.extend(spend_explanation(&denied.report));
+        denied.message.extend(spend_explanation(request, &denied.report));
         denied.retry_after = retry_after;
         denied
     }
@@ -157,7 +157,7 @@ fn why_unpriced(request: &AdmissionRequest<'_>, field: Option<&str>) -> String {
 
 /// What the request may cost and what is left of the violated spend limit with the least left, so that
 /// a reservation that does not fit is not mistaken for money spent.
-fn spend_explanation(report: &PolicyReport) -> Option<String> {
+fn spend_explanation(request: &AdmissionRequest<'_>, report: &PolicyReport) -> Option<String> {
     let violated = report.limits.iter().filter(|one| one.status.violated && one.limit.is_spend());
     let tightest = violated.min_by_key(|one| one.remaining())?;
     let Limit::Spend { window, limit } = tightest.limit else { return None };
@@ -172,10 +172,28 @@ fn spend_explanation(report: &PolicyReport) -> Option<String> {
         }
         left => {
             let left = NanoUsd::from_nanos(left);
-            format!(
-                ". It may cost up to {cost} USD, and {left} USD is left of {limit}. A lower \
-                 max_tokens (max_output_tokens in the Responses API) lowers what it may cost."
-            )
+            let advice = output_advice(request, left);
+            format!(". It may cost up to {cost} USD, and {left} USD is left of {limit}.{advice}")
         }
     })
+}
+
+/// Whether a lower limit on the output would make the request fit into what is left.
+fn output_advice(request: &AdmissionRequest<'_>, left: NanoUsd) -> String {
+    let price = request.price.map(|resolved| &resolved.price);
+    let cost_with = |output_tokens: u64| Bound { output_tokens, ..request.bound }.max_cost(price);
+    match (cost_with(0), cost_with(1)) {
+        (Some(prompt), _) if prompt > left => {
+            format!(
+                " The prompt alone may cost up to {prompt} USD, so a lower limit on the output does \
+                 not make it fit."
+            )
+        }
+        // No model answers with less than a token.
+        (_, Some(least)) if least > left || request.bound.output_tokens <= 1 => String::new(),
+        _ => {
+            " A lower max_tokens (max_output_tokens in the Responses API) lowers what it may cost."
+                .to_owned()
+        }
+    }
 }

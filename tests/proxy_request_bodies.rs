@@ -221,6 +221,17 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 /// Brotli of `{"n":1}`, stored: a metablock without compression and an empty last one.
 const BROTLI: &[u8] = b"\x60\x00\x10{\"n\":1}\x03";
 
+/// A frame of zstd that holds nothing of the body (RFC 8878, section 3.1.2).
+const SKIPPABLE: &[u8] = b"\x5e\x2a\x4d\x18\x03\x00\x00\x00abc";
+
+fn zlib(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
 async fn a_compressed_body_is_decoded(database: Database) {
     let (_app, team) = TestApp::start_with_workspace(&database).await;
     let large = format!("{{\"text\":\"{}\"}}", "lorem ipsum ".repeat(30_000));
@@ -232,8 +243,10 @@ async fn a_compressed_body_is_decoded(database: Database) {
         ("zstd", zstd(small.as_bytes()), small),
         ("zstd", zstd(large.as_bytes()), &large),
         ("zstd", [zstd(&small.as_bytes()[..3]), zstd(&small.as_bytes()[3..])].concat(), small),
+        ("zstd", [SKIPPABLE, &zstd(small.as_bytes()), SKIPPABLE, SKIPPABLE].concat(), small),
         ("br", BROTLI.to_vec(), small),
         ("zstd, gzip", gzip(&zstd(large.as_bytes())), &large),
+        ("deflate", zlib(large.as_bytes()), &large),
         ("identity", small.as_bytes().to_vec(), small),
     ] {
         let request = Request::new("POST", &Fixture::route("chat/completions"));
@@ -260,7 +273,14 @@ async fn undecodable_bodies_are_refused(database: Database) {
         ("deflate", whole, 400, "undecodable_body"),
         ("gzip", cut, 400, "undecodable_body"),
         ("gzip", br#"{"n":1}"#.to_vec(), 400, "undecodable_body"),
-        ("zstd", wide, 400, "undecodable_body"),
+        ("zstd", wide.clone(), 400, "undecodable_body"),
+        ("zstd", SKIPPABLE[..9].to_vec(), 400, "undecodable_body"),
+        ("zstd", [&zstd(b"{}"), &b"more"[..]].concat(), 400, "undecodable_body"),
+        ("br", [BROTLI, b"more"].concat(), 400, "undecodable_body"),
+        ("br", [BROTLI, &[0; 100_000]].concat(), 400, "undecodable_body"),
+        ("br", BROTLI[..BROTLI.len() - 1].to_vec(), 400, "undecodable_body"),
+        ("deflate", [&zlib(b"{}"), &b"more"[..]].concat(), 400, "undecodable_body"),
+        ("gzip", [&gzip(b"{}"), &b"more"[..]].concat(), 400, "undecodable_body"),
         ("gzip", gzip(b"[]"), 400, "not_a_json_object"),
     ] {
         let request = chat(body).header("content-encoding", coding);
@@ -271,6 +291,9 @@ async fn undecodable_bodies_are_refused(database: Database) {
         let named = format!("Content-Encoding '{coding}'");
         assert!(status != 415 || answer.text().contains(&named), "{}", answer.text());
     }
+    // It may well be what it says to be.
+    let answer = team.caller().send(chat(wide).header("content-encoding", "zstd")).await;
+    assert!(answer.text().contains("window that is too large"), "{}", answer.text());
     assert_eq!(team.upstream.seen().accepted(), 0);
 }
 
@@ -282,6 +305,7 @@ async fn a_body_that_decodes_to_more_than_the_limit_gets_413(database: Database)
         ("gzip", gzip(bomb.as_bytes())),
         ("zstd", zstd(bomb.as_bytes())),
         ("gzip, gzip", gzip(&gzip(bomb.as_bytes()))),
+        ("zstd, gzip", gzip(&SKIPPABLE.repeat(200_000))),
     ] {
         assert!(body.len() < 100_000);
         let answer = team.caller().send(chat(body).header("content-encoding", coding)).await;

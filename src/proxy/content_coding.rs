@@ -3,10 +3,11 @@
 //! A small body may decode to an enormous one, so decoding stops at the body limit, counts against
 //! the memory budget as it goes, and gives way to other requests in between.
 
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Cursor, ErrorKind, Read};
 
 use actix_web::http::header::{CONTENT_ENCODING, HeaderMap};
 use bytes::{Bytes, BytesMut};
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 
 use super::error::ProxyError;
 use crate::accounting::budget::Share;
@@ -17,6 +18,15 @@ const MAX_CODINGS: usize = 2;
 const PIECE: usize = 64 * 1024;
 /// Maximum window of zstd as a content coding (RFC 9659).
 const MAX_ZSTD_WINDOW: u64 = 8 * 1024 * 1024;
+
+/// Why a body is not decoded although it may be what its coding says.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+enum Excess {
+    #[error("the window is too large")]
+    Window,
+    #[error("what is skipped is longer than a body may be")]
+    Skipped,
+}
 
 /// A content coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,11 +76,18 @@ pub async fn decode(
 ) -> Result<Bytes, ProxyError> {
     let mut reader: Box<dyn BufRead> = Box::new(Cursor::new(encoded));
     for coding in codings.iter().rev() {
-        reader = Box::new(BufReader::new(decoder(*coding, reader)));
+        reader = Box::new(BufReader::new(decoder(*coding, reader, limit)));
     }
     let mut body = BytesMut::new();
     loop {
-        let piece = reader.fill_buf().map_err(|_| ProxyError::UndecodableBody)?;
+        let piece = reader.fill_buf().map_err(|error| {
+            let excess = error.get_ref().and_then(|cause| cause.downcast_ref::<Excess>());
+            match excess {
+                Some(Excess::Window) => ProxyError::WindowTooLarge { limit: MAX_ZSTD_WINDOW },
+                Some(Excess::Skipped) => ProxyError::BodyTooLarge { limit },
+                None => ProxyError::UndecodableBody,
+            }
+        })?;
         if piece.is_empty() {
             return Ok(body.freeze());
         }
@@ -89,30 +106,79 @@ pub async fn decode(
     }
 }
 
-fn decoder(coding: Coding, source: Box<dyn BufRead>) -> Box<dyn Read> {
+/// A decoder that fails where anything follows the end of the encoded data. `limit` is the most that a
+/// body may have in bytes.
+fn decoder(coding: Coding, source: Box<dyn BufRead>, limit: usize) -> Box<dyn Read> {
     match coding {
         Coding::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
-        Coding::Deflate => Box::new(flate2::bufread::ZlibDecoder::new(source)),
+        Coding::Deflate => {
+            let decoder = flate2::bufread::ZlibDecoder::new(source);
+            Box::new(UntilEnd { decoder, check_end: |decoder| nothing_left(decoder.get_mut()) })
+        }
         Coding::Brotli => {
             use brotli_decompressor::BrotliDecoderParameter::BROTLI_DECODER_PARAM_LARGE_WINDOW;
             let mut decoder = brotli_decompressor::Decompressor::new(source, 4096);
             // An extension of the format whose window may take a gigabyte.
             decoder.set_parameter(BROTLI_DECODER_PARAM_LARGE_WINDOW, 0);
-            Box::new(decoder)
+            Box::new(UntilEnd {
+                decoder,
+                check_end: |decoder| {
+                    // At its end, it fails at the next call if it has read further.
+                    decoder.read(&mut [0])?;
+                    nothing_left(decoder.get_mut())
+                },
+            })
         }
         Coding::Zstd => {
             let mut decoder = ruzstd::decoding::FrameDecoder::new();
             decoder.set_max_window_size(MAX_ZSTD_WINDOW);
-            Box::new(ZstdFrames { decoder, source, in_frame: false })
+            Box::new(ZstdFrames { decoder, source, in_frame: false, skippable: limit as u64 })
         }
     }
 }
 
-/// One frame of zstd after the other.
+/// A decoder of one stream, after whose end nothing may follow.
+struct UntilEnd<D> {
+    decoder: D,
+    check_end: fn(&mut D) -> io::Result<()>,
+}
+
+impl<D: Read> Read for UntilEnd<D> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.decoder.read(buffer)?;
+        if length == 0 && !buffer.is_empty() {
+            (self.check_end)(&mut self.decoder)?;
+        }
+        Ok(length)
+    }
+}
+
+fn nothing_left(source: &mut impl BufRead) -> io::Result<()> {
+    match source.fill_buf()?.is_empty() {
+        true => Ok(()),
+        false => Err(ErrorKind::InvalidData.into()),
+    }
+}
+
+/// One frame of zstd after the other. Skippable frames (RFC 8878, section 3.1.2) hold nothing of the body.
 struct ZstdFrames {
     decoder: ruzstd::decoding::FrameDecoder,
     source: Box<dyn BufRead>,
     in_frame: bool,
+    /// Bytes that may still be skipped, so that skipping costs no more than decoding may.
+    skippable: u64,
+}
+
+impl ZstdFrames {
+    fn skip(&mut self, length: u64) -> io::Result<()> {
+        const HEAD: u64 = 8;
+        self.skippable = self
+            .skippable
+            .checked_sub(HEAD + length)
+            .ok_or_else(|| io::Error::other(Excess::Skipped))?;
+        let skipped = io::copy(&mut (&mut self.source).take(length), &mut io::sink())?;
+        if skipped < length { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    }
 }
 
 impl Read for ZstdFrames {
@@ -123,8 +189,19 @@ impl Read for ZstdFrames {
                 if self.source.fill_buf()?.is_empty() {
                     return Ok(0);
                 }
-                self.decoder.init(&mut self.source).map_err(io::Error::other)?;
-                self.in_frame = true;
+                match self.decoder.init(&mut self.source) {
+                    Ok(()) => self.in_frame = true,
+                    Err(FrameDecoderError::ReadFrameHeaderError(
+                        ReadFrameHeaderError::SkipFrame { length, .. },
+                    )) => {
+                        self.skip(length.into())?;
+                        continue;
+                    }
+                    Err(FrameDecoderError::WindowSizeTooBig { .. }) => {
+                        return Err(io::Error::other(Excess::Window));
+                    }
+                    Err(error) => return Err(io::Error::other(error)),
+                }
             }
             while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
                 self.decoder

@@ -46,6 +46,7 @@ pub enum ProxyError {
     Body(BodyError),
     ModelOverride { field: String },
     UndecodableBody,
+    WindowTooLarge { limit: u64 },
     UnsupportedContentEncoding { named: String },
     IncompleteBody,
     BadModelId,

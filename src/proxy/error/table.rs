@@ -47,6 +47,14 @@ impl ProxyError {
                 Never,
                 "The request body is not compressed as its Content-Encoding says, or is incomplete. Compress it again, or send it uncompressed without Content-Encoding.",
             ),
+            Self::WindowTooLarge { limit } => row(
+                StatusCode::BAD_REQUEST,
+                "undecodable_body",
+                Never,
+                format!(
+                    "The request body is compressed by zstd with a window that is too large; the largest is {limit} bytes (RFC 9659). Compress it at a level of at most 19 and without long-distance matching, or send it uncompressed without Content-Encoding."
+                ),
+            ),
             Self::UnsupportedContentEncoding { named } => row(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_content_encoding",

@@ -19,6 +19,7 @@ fn all() -> Vec<ProxyError> {
         E::Body(BodyError::DuplicateKey { key: "model".into() }),
         E::ModelOverride { field: name() },
         E::UndecodableBody,
+        E::WindowTooLarge { limit: 1 },
         E::UnsupportedContentEncoding { named: name() },
         E::IncompleteBody,
         E::BadModelId,

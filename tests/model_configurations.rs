@@ -117,6 +117,13 @@ async fn every_wrong_field_is_named(database: Database) {
         ("base_url", json!("https://example.com/v1/chat/completions"), "base_url"),
         ("base_url", json!("https://example.com/v1/responses/?a=b"), "base_url"),
         ("base_url", json!("https://example.com/v1/messages"), "base_url"),
+        ("base_url", json!("https://example.com/v1/CHAT/Completions"), "base_url"),
+        ("base_url", json!("https://example.com/v1/responses/compact"), "base_url"),
+        ("base_url", json!("https://example.com/v1/embeddings"), "base_url"),
+        ("base_url", json!("https://example.com/v1/completions"), "base_url"),
+        ("base_url", json!("https://example.com/v1/models"), "base_url"),
+        ("base_url", json!("https://example.com/v1/models/g:generateContent"), "base_url"),
+        ("base_url", json!("https://example.com/model/x/converse"), "base_url"),
         ("model", json!(""), "model"),
         ("model", json!("x".repeat(257)), "model"),
         ("api_key_name", json!("NO_SUCH"), "api_key_name"),
@@ -163,6 +170,34 @@ async fn every_wrong_field_is_named(database: Database) {
         json!({"name": "n", "base_url": "ftp://x", "model": "", "timeouts": {"idle_ms": 0}});
     let answer = admin.post_json(&path, &several).await;
     assert_eq!(wrong_fields(&answer), ["base_url", "model", "timeouts.idle_ms"]);
+    // What only the network and the database know is named with the rest, and before a taken name.
+    let taken = json!({
+        "name": Fixture::CONFIGURATION, "base_url": "http://10.0.0.1/v1", "model": "m",
+        "api_key_name": "NO_SUCH", "extra_headers": {"x-a": "{{secret:NOR_THIS}}"},
+        "timeouts": {"connect_ms": 0, "idle_ms": 0},
+    });
+    let all = [
+        "api_key_name",
+        "base_url",
+        "extra_headers.x-a",
+        "timeouts.connect_ms",
+        "timeouts.idle_ms",
+    ];
+    assert_eq!(wrong_fields(&admin.post_json(&path, &taken).await), all);
+    assert_eq!(wrong_fields(&admin.patch(&existing, &taken).await), all);
+    let mut unnamed = taken.clone();
+    unnamed["name"] = json!("");
+    let with_name = [&all[..3], &["name"], &all[3..]].concat();
+    assert_eq!(wrong_fields(&admin.post_json(&path, &unnamed).await), with_name);
+    assert_eq!(wrong_fields(&admin.patch(&existing, &unnamed).await), with_name);
+    // An example stands in for what can't be read, and is not checked itself.
+    let unread = json!({
+        "name": "n", "base_url": 1, "model": "m", "api_key_name": 1, "timeouts": {"idle_ms": -1},
+    });
+    let answer = admin.post_json(&path, &unread).await;
+    assert_eq!(wrong_fields(&answer), ["api_key_name", "base_url", "timeouts.idle_ms"]);
+    let words = answer.text();
+    assert!(words.contains("must be a whole number from 1 to 3600000"), "{words}");
     let refused = json!({"name": "n", "base_url": "https://10.0.0.1/v1", "model": "m"});
     let problem = problem(&admin.post_json(&path, &refused).await, 422, "invalid_fields");
     assert!(text(&problem, "detail").contains("10.0.0.0/8"), "the rule is named: {problem}");

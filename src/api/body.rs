@@ -40,6 +40,11 @@ impl<T> Json<T> {
         self.0.valid()
     }
 
+    /// The body as far as it could be read, and its wrong fields.
+    pub(super) fn into_parsed(self) -> Parsed<T> {
+        self.0
+    }
+
     /// Whether this field could not be read.
     pub(super) fn is_wrong(&self, field: &str) -> bool {
         self.0.errors.iter().any(|error| error.field == field)

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::error::{ApiError, FieldError};
-use super::missing_fields::missing_fields;
+use super::missing_fields::{missing_fields, range_of};
 
 const MISSING: &str = "must be given and can't be null";
 
@@ -78,7 +78,7 @@ pub(super) fn parse_object<T: DeserializeOwned + ToSchema>(
     loop {
         let error = match serde_path_to_error::deserialize(Value::Object(document.clone())) {
             Ok(value) => return Parsed { value: Some(value), errors },
-            Err(error) => field_error(&error),
+            Err(error) => with_range::<T>(field_error(&error)),
         };
         let path = segments(&error.field);
         let top = path.first().copied().unwrap_or_default();
@@ -114,6 +114,26 @@ fn other_missing_fields<T: ToSchema>(
     let error =
         |name| FieldError { field: format!("{object}.{name}"), message: MISSING.to_owned() };
     missing.into_iter().map(error).collect()
+}
+
+/// The error with the range of the number in place of the type that holds it.
+fn with_range<T: ToSchema>(error: FieldError) -> FieldError {
+    let greatest: Option<i128> = match error.message.as_str() {
+        "must be u8" => Some(u8::MAX.into()),
+        "must be u16" => Some(u16::MAX.into()),
+        "must be u32" => Some(u32::MAX.into()),
+        // The last is what serde_json says of one that does not fit into the type.
+        "must be u64" | "must be usize" | "must be i32" | "must be i64" | "invalid number" => None,
+        _ => return error,
+    };
+    let Some((min, max)) = range_of::<T>(&segments(&error.field)) else { return error };
+    let message = match (min, max.or(greatest)) {
+        (Some(min), Some(max)) => format!("must be a whole number from {min} to {max}"),
+        (Some(min), None) => format!("must be a whole number of at least {min}"),
+        (None, Some(max)) => format!("must be a whole number of at most {max}"),
+        (None, None) => "must be a whole number".to_owned(),
+    };
+    FieldError { message, ..error }
 }
 
 /// The names and indexes in the path of a field, such as `limits[1].window`.

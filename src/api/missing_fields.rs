@@ -1,4 +1,5 @@
-//! Which required fields an object lacks, by the schema of its type. serde names only the first.
+//! What the schema of a type says of one field: which required fields an object lacks, and the range of a
+//! number. serde names only the first, and the type in place of the range.
 
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -9,26 +10,46 @@ pub(super) fn missing_fields<T: ToSchema>(
     document: &Map<String, Value>,
     path: &[&str],
 ) -> Vec<String> {
-    let components = components::<T>();
-    let mut schema = to_json(T::schema());
-    let mut object = Some(document);
-    let mut items: Option<&Vec<Value>> = None;
-    for segment in path {
-        let (value, inner) = match (object, items) {
-            (Some(object), _) => (object.get(*segment), &schema["properties"][segment]),
-            (None, Some(items)) => {
-                let index = segment.parse().unwrap_or(usize::MAX);
-                (items.get(index), &schema["items"])
-            }
-            (None, None) => return Vec::new(),
-        };
-        object = value.and_then(Value::as_object);
-        items = value.and_then(Value::as_array);
-        schema = resolve(inner, &components).clone();
+    let Some((first, rest)) = path.split_first() else { return Vec::new() };
+    let mut value = document.get(*first);
+    for segment in rest {
+        value = value.and_then(|value| match value {
+            Value::Array(items) => items.get(segment.parse::<usize>().ok()?),
+            value => value.get(segment),
+        });
     }
-    let Some(object) = object else { return Vec::new() };
+    let Some(object) = value.and_then(Value::as_object) else { return Vec::new() };
+    let schema = schema_at::<T>(path);
     let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
     required.filter(|name| !object.contains_key(*name)).map(str::to_owned).collect()
+}
+
+/// The least and the greatest value of the whole number at `path` in a document of type `T`, as far as its
+/// schema has them; none if it is something else.
+pub(super) fn range_of<T: ToSchema>(path: &[&str]) -> Option<(Option<i128>, Option<i128>)> {
+    let schema = schema_at::<T>(path);
+    let is_integer = |kind: &Value| kind == "integer";
+    let kind = &schema["type"];
+    if !is_integer(kind) && !kind.as_array().is_some_and(|kinds| kinds.iter().any(is_integer)) {
+        return None;
+    }
+    let limit = |name: &str| {
+        let limit = &schema[name];
+        limit.as_i64().map(i128::from).or_else(|| limit.as_u64().map(i128::from))
+    };
+    Some((limit("minimum"), limit("maximum")))
+}
+
+/// The schema of the value at `path`, or null.
+fn schema_at<T: ToSchema>(path: &[&str]) -> Value {
+    let components = components::<T>();
+    let mut schema = to_json(T::schema());
+    for segment in path {
+        let is_item = segment.parse::<usize>().is_ok() && schema["items"].is_object();
+        let inner = if is_item { &schema["items"] } else { &schema["properties"][segment] };
+        schema = resolve(inner, &components).clone();
+    }
+    schema
 }
 
 /// The schemas that the schema of `T` refers to.

@@ -17,12 +17,13 @@ use super::access::{
     InWorkspace, ModelConfigurationsConnect, ModelConfigurationsRead, ModelConfigurationsWrite,
 };
 use super::body::{Editable, Json, MergePatch};
-use super::error::ApiError;
+use super::error::{ApiError, FieldError};
+use super::field_errors::add;
 use super::page::{PageQuery, Paged};
 use super::query::Query;
 use super::routes::Routes;
 use super::shared::{Audited, Conflicts, check_workspace, created, record};
-use crate::auth::Scope;
+use crate::auth::{Principal, Scope};
 use crate::db::model_configurations::{
     ModelConfigurationRow, delete_model_configuration as delete_row, find_model_configuration,
     insert_model_configuration, list_model_configurations as list_rows,
@@ -40,8 +41,8 @@ use crate::upstream::EgressRefusal;
 use change_permissions::{
     apply_patch, check_organizations_secrets, check_price_permission, price_change,
 };
-use store::{check_name_is_free, columns, new_row, use_secrets};
-use validate::{Checked, check};
+use store::{check_name_is_free, columns, new_row, usable_secrets, use_secrets};
+use validate::{Checked, Inspected};
 
 const WHAT: &str = "model configuration";
 
@@ -258,13 +259,10 @@ async fn create_model_configuration(
 ) -> Result<HttpResponse, ApiError> {
     let InWorkspace { scope, actor, principal, .. } = caller;
     plane.database.read(async move |conn: &mut Conn| check_workspace(conn, scope).await).await?;
-    let checked = body.check(check)?;
-    check_price_permission(price_change(None, &checked.fields), &principal)?;
-    // Resolves a name, which must not take place inside the transaction.
-    check_egress("base_url", checked.base_url.check_egress(&plane.egress)).await?;
-    if let Some(token_url) = &checked.token_url {
-        check_egress("oauth.token_url", token_url.check_egress(&plane.egress)).await?;
-    }
+    let found = Inspected::of(body.into_parsed())?;
+    let permission = check_price_permission(price_change(None, &found.fields), &principal);
+    let checked =
+        check_all(&plane, scope, &principal, found.if_permitted(permission)?, None).await?;
     let keyring = plane.keyring.clone();
     let configuration = plane
         .database
@@ -336,23 +334,16 @@ async fn update_model_configuration(
         .database
         .read(async move |conn: &mut Conn| current(conn, scope, &looked_up).await)
         .await?;
-    let before = ModelConfiguration::of(before)?.fields;
-    let Checked { base_url, token_url, .. } = apply_patch(&patch, &before, &principal)?;
-    if base_url.as_str() != before.base_url {
-        check_egress("base_url", base_url.check_egress(&plane.egress)).await?;
-    }
-    let token_url_before = before.oauth.as_ref().map(|oauth| oauth.token_url.as_str());
-    if let Some(token_url) = &token_url
-        && token_url_before != Some(token_url.as_str())
-    {
-        check_egress("oauth.token_url", token_url.check_egress(&plane.egress)).await?;
-    }
+    let before = ModelConfiguration::of(before)?;
+    let found = apply_patch(&patch, &before.fields, &principal)?;
+    let Checked { base_url, token_url, .. } =
+        check_all(&plane, scope, &principal, found, Some(before)).await?;
     let keyring = plane.keyring.clone();
     let changed = plane
         .database
         .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
             let before = ModelConfiguration::of(current(conn, scope, &id).await?)?;
-            let now = apply_patch(&patch, &before.fields, &principal)?;
+            let now = apply_patch(&patch, &before.fields, &principal)?.valid()?;
             check_organizations_secrets(conn, scope, &principal, &before, &now.fields).await?;
             check_unchanged("base_url", &now.base_url, &base_url)?;
             check_unchanged("oauth.token_url", &now.token_url, &token_url)?;
@@ -406,15 +397,58 @@ async fn current(
     find_model_configuration(conn, scope, id).await?.ok_or(ApiError::NotFound(WHAT))
 }
 
-/// Names the field whose URL the egress rules refuse.
-async fn check_egress(
+/// Checks, besides the mistakes that were found, what the network and the database know: where new URLs
+/// lead, and the secrets. So one answer names all mistakes. Resolves names, which must not take place inside
+/// a transaction.
+async fn check_all(
+    plane: &Management,
+    scope: WorkspaceScope,
+    principal: &Principal,
+    mut found: Inspected,
+    before: Option<ModelConfiguration>,
+) -> Result<Checked, ApiError> {
+    let was = before.as_ref().map(|before| &before.fields);
+    if let Some(base_url) = &found.base_url
+        && was.is_none_or(|was| was.base_url != base_url.as_str())
+    {
+        let refused = egress_error("base_url", base_url.check_egress(&plane.egress)).await;
+        refused.into_iter().for_each(|error| add(&mut found.errors, error));
+    }
+    let token_url_before = was.and_then(|was| was.oauth.as_ref()).map(|was| was.token_url.as_str());
+    if let Some(token_url) = &found.token_url
+        && token_url_before != Some(token_url.as_str())
+    {
+        let refused = egress_error("oauth.token_url", token_url.check_egress(&plane.egress)).await;
+        refused.into_iter().for_each(|error| add(&mut found.errors, error));
+    }
+    let (keyring, principal) = (plane.keyring.clone(), *principal);
+    let found = plane
+        .database
+        .read(async move |conn: &mut Conn| {
+            if let Some(before) = &before {
+                let permission =
+                    check_organizations_secrets(conn, scope, &principal, before, &found.fields)
+                        .await;
+                found = found.if_permitted(permission)?;
+            }
+            let id = before.map(|before| before.id);
+            let usable =
+                usable_secrets(conn, &keyring, scope, &principal, id, &found.secrets).await?;
+            usable.errors.into_iter().for_each(|error| add(&mut found.errors, error));
+            Ok::<_, ApiError>(found)
+        })
+        .await?;
+    found.valid()
+}
+
+/// The error of the field whose URL the egress rules refuse.
+async fn egress_error(
     field: &str,
     check: impl Future<Output = Result<(), EgressRefusal>>,
-) -> Result<(), ApiError> {
-    check.await.map_err(|refusal| {
-        let message = format!("is refused by the egress rule {}: {refusal}", refusal.rule());
-        ApiError::field(field, message)
-    })
+) -> Option<FieldError> {
+    let refusal = check.await.err()?;
+    let message = format!("is refused by the egress rule {}: {refusal}", refusal.rule());
+    Some(FieldError { field: field.to_owned(), message })
 }
 
 /// Checks that the URL that will be stored is the one that the egress rules were asked about.

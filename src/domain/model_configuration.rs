@@ -109,15 +109,15 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    /// The first field that is out of range, with the highest value that it may have.
-    pub fn out_of_range(&self) -> Option<(&'static str, u32)> {
+    /// The fields that are out of range, each with the highest value that it may have.
+    pub fn out_of_range(&self) -> impl Iterator<Item = (&'static str, u32)> {
         [
             ("connect_ms", self.connect_ms, 600_000),
             ("first_byte_ms", self.first_byte_ms, 3_600_000),
             ("idle_ms", self.idle_ms, 3_600_000),
         ]
         .into_iter()
-        .find(|(_, value, max)| value.is_some_and(|value| value == 0 || value > *max))
+        .filter(|(_, value, max)| value.is_some_and(|value| value == 0 || value > *max))
         .map(|(field, _, max)| (field, max))
     }
 }

@@ -1,6 +1,6 @@
 //! The changes of a model configuration that need more than the permission to change one.
 
-use super::validate::{Checked, check};
+use super::validate::Inspected;
 use super::{ModelConfiguration, ModelConfigurationFields, ModelConfigurationPatch};
 use crate::api::error::ApiError;
 use crate::auth::{Principal, Scope};
@@ -9,14 +9,14 @@ use crate::db::secrets::list_secrets_of_configuration;
 use crate::domain::permissions::Permission;
 use crate::domain::scope::WorkspaceScope;
 
-/// The fields after the patch, if the principal may make each of the changes.
+/// The fields after the patch and their mistakes, if the principal may make each of the changes.
 pub(super) fn apply_patch(
     patch: &ModelConfigurationPatch,
     before: &ModelConfigurationFields,
     principal: &Principal,
-) -> Result<Checked, ApiError> {
-    let checked = patch.apply(before)?.check(check)?;
-    match connection_change(before, &checked.fields) {
+) -> Result<Inspected, ApiError> {
+    let found = Inspected::of(patch.apply(before)?)?;
+    let permission = match connection_change(before, &found.fields) {
         Some(field) if !principal.may(Permission::ModelConfigurationsConnect) => {
             Err(ApiError::Forbidden {
                 code: "permission_denied",
@@ -26,11 +26,9 @@ pub(super) fn apply_patch(
                 ),
             })
         }
-        _ => {
-            check_price_permission(price_change(Some(before), &checked.fields), principal)?;
-            Ok(checked)
-        }
-    }
+        _ => check_price_permission(price_change(Some(before), &found.fields), principal),
+    };
+    found.if_permitted(permission)
 }
 
 /// Spend caps belong to the organization and depend on these fields: without this check, a

@@ -52,10 +52,7 @@ pub(super) async fn check_name_is_free(
     }
 }
 
-/// Sets the secrets that the configuration uses. They must exist, and those that it did not use before
-/// must have values that a header can carry. A name that the workspace has no secret of means the
-/// organization's, if a key of the organization says it: a workspace says where its configurations lead,
-/// and could send the organization's secret anywhere.
+/// Sets the secrets that the configuration uses.
 pub(super) async fn use_secrets(
     conn: &mut Conn,
     keyring: &KeyringHandle,
@@ -64,7 +61,43 @@ pub(super) async fn use_secrets(
     id: ConfigurationId,
     secrets: &BTreeMap<SecretName, String>,
 ) -> Result<(), ApiError> {
-    let used = list_secrets_of_configuration(conn, scope, id).await?;
+    let UsableSecrets { used, wanted, errors } =
+        usable_secrets(conn, keyring, scope, principal, Some(id), secrets).await?;
+    if !errors.is_empty() {
+        return Err(ApiError::Invalid(errors));
+    }
+    if used == wanted {
+        return Ok(());
+    }
+    let wanted: Vec<SecretId> = wanted.into_iter().collect();
+    Ok(update_used_secrets(conn, scope, id, &wanted).await?)
+}
+
+/// The secrets that a configuration can use, of those that it names.
+pub(super) struct UsableSecrets {
+    /// Those that it uses now.
+    used: BTreeSet<SecretId>,
+    wanted: BTreeSet<SecretId>,
+    /// One for each that it can't use.
+    pub(super) errors: Vec<FieldError>,
+}
+
+/// Finds the secrets that a configuration names. They must exist, and those that it did not use before must
+/// have values that a header can carry. A name that the workspace has no secret of means the organization's,
+/// if a key of the organization says it: a workspace says where its configurations lead, and could send the
+/// organization's secret anywhere.
+pub(super) async fn usable_secrets(
+    conn: &mut Conn,
+    keyring: &KeyringHandle,
+    scope: WorkspaceScope,
+    principal: &Principal,
+    id: Option<ConfigurationId>,
+    secrets: &BTreeMap<SecretName, String>,
+) -> Result<UsableSecrets, ApiError> {
+    let used = match id {
+        Some(id) => list_secrets_of_configuration(conn, scope, id).await?,
+        None => Vec::new(),
+    };
     let names: Vec<SecretName> = secrets.keys().cloned().collect();
     let mut rows: Vec<SecretRow> = used
         .iter()
@@ -86,30 +119,20 @@ pub(super) async fn use_secrets(
         field: secrets.get(name).cloned().unwrap_or_default(),
         message,
     };
-    let missing: Vec<FieldError> = names
-        .iter()
-        .filter(|name| !is_found(&rows, name))
-        .map(|name| {
-            let message = if is_found(&inherited, name) {
-                format!(
-                    "{name} is a secret of the organization, which only a key of the organization \
-                     can let a configuration use; store one in the workspace"
-                )
-            } else {
-                format!("there is no secret {name}; store it first")
-            };
-            field_error(name, message)
-        })
-        .collect();
-    if !missing.is_empty() {
-        return Err(ApiError::Invalid(missing));
-    }
+    let missing = names.iter().filter(|name| !is_found(&rows, name)).map(|name| {
+        let message = if is_found(&inherited, name) {
+            format!(
+                "{name} is a secret of the organization, which only a key of the organization can \
+                 let a configuration use; store one in the workspace"
+            )
+        } else {
+            format!("there is no secret {name}; store it first")
+        };
+        field_error(name, message)
+    });
+    let mut errors: Vec<FieldError> = missing.collect();
     let used: BTreeSet<SecretId> = used.iter().map(|row| row.id).collect();
     let wanted: BTreeSet<SecretId> = rows.iter().map(|row| row.id).collect();
-    if used == wanted {
-        return Ok(());
-    }
-    let mut errors = Vec::new();
     for row in rows.iter().filter(|row| !used.contains(&row.id)) {
         let data_key = data_key_for_reading(conn, keyring, row.owner()).await?;
         let data_key = data_key
@@ -125,11 +148,7 @@ pub(super) async fn use_secrets(
             ));
         }
     }
-    if !errors.is_empty() {
-        return Err(ApiError::Invalid(errors));
-    }
-    let wanted: Vec<SecretId> = wanted.into_iter().collect();
-    Ok(update_used_secrets(conn, scope, id, &wanted).await?)
+    Ok(UsableSecrets { used, wanted, errors })
 }
 
 /// The fields as columns of a row.

@@ -1,5 +1,6 @@
 //! Validates the fields of a model configuration and brings them into their normal form.
 
+mod call_url;
 mod oauth;
 
 use std::collections::{BTreeMap, HashSet};
@@ -8,10 +9,12 @@ use serde_json::{Map, Value};
 
 use super::ModelConfigurationFields;
 use crate::api::error::{ApiError, FieldError};
+use crate::api::field_errors::{Parsed, add};
 use crate::domain::headers::{is_forwardable, is_settable_extra};
 use crate::domain::model_configuration::{HeaderTemplate, Placement};
 use crate::domain::names::SecretName;
 use crate::upstream::{BaseUrl, EndpointUrl};
+use call_url::without_operation;
 
 /// The longest name of a model, in characters.
 const MAX_MODEL: usize = 256;
@@ -49,8 +52,68 @@ impl FieldErrors {
     }
 }
 
+/// Fields in normal form as far as they are valid, and all mistakes in them.
+#[derive(Debug)]
+pub(super) struct Inspected {
+    pub(super) fields: ModelConfigurationFields,
+    /// If it is valid.
+    pub(super) base_url: Option<BaseUrl>,
+    /// Where tokens come from, if the configuration has an OAuth client and that is valid.
+    pub(super) token_url: Option<EndpointUrl>,
+    pub(super) secrets: BTreeMap<SecretName, String>,
+    pub(super) errors: Vec<FieldError>,
+}
+
+impl Inspected {
+    /// Inspects a body as far as it could be read.
+    pub(super) fn of(parsed: Parsed<ModelConfigurationFields>) -> Result<Self, ApiError> {
+        let Parsed { value, mut errors } = parsed;
+        let Some(fields) = value else { return Err(ApiError::Invalid(errors)) };
+        let mut found = inspect(fields);
+        // In place of what could not be read there is an example or what was there before.
+        let is_wrong = |top: &str| {
+            let field = |error: &FieldError| error.field.split(['.', '[']).next() == Some(top);
+            errors.iter().any(field)
+        };
+        if is_wrong("base_url") {
+            found.base_url = None;
+        }
+        if is_wrong("oauth") {
+            found.token_url = None;
+        }
+        for error in found.errors {
+            add(&mut errors, error);
+        }
+        Ok(Self { errors, ..found })
+    }
+
+    /// The same, if the principal may set these fields. One who may not is told so where nothing else is
+    /// wrong.
+    pub(super) fn if_permitted(self, permission: Result<(), ApiError>) -> Result<Self, ApiError> {
+        match permission {
+            Ok(()) => Ok(self),
+            Err(ApiError::Forbidden { .. }) if !self.errors.is_empty() => {
+                Err(ApiError::Invalid(self.errors))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The fields, or all mistakes.
+    pub(super) fn valid(self) -> Result<Checked, ApiError> {
+        match self {
+            Self { fields, base_url: Some(base_url), token_url, secrets, errors }
+                if errors.is_empty() =>
+            {
+                Ok(Checked { fields, base_url, token_url, secrets })
+            }
+            Self { errors, .. } => Err(ApiError::Invalid(errors)),
+        }
+    }
+}
+
 /// Checks everything that needs no database; names every wrong field.
-pub(super) fn check(mut fields: ModelConfigurationFields) -> Result<Checked, ApiError> {
+fn inspect(mut fields: ModelConfigurationFields) -> Inspected {
     let mut errors = FieldErrors::default();
     let mut secrets = BTreeMap::new();
     if let Err(ApiError::Invalid(more)) =
@@ -82,7 +145,7 @@ pub(super) fn check(mut fields: ModelConfigurationFields) -> Result<Checked, Api
     fields.extra_headers = extra_headers(&fields, &mut secrets, &mut errors);
     fields.forward_headers = forward_headers(&fields.forward_headers, &mut errors);
     default_parameters(&fields.default_parameters, &mut errors);
-    if let Some((field, max)) = fields.timeouts.out_of_range() {
+    for (field, max) in fields.timeouts.out_of_range() {
         errors.add(format!("timeouts.{field}"), format!("must be 1 to {max} milliseconds"));
     }
     if fields.max_concurrent_requests.is_some_and(|max| !(1..=MAX_CONCURRENT).contains(&max)) {
@@ -100,24 +163,29 @@ pub(super) fn check(mut fields: ModelConfigurationFields) -> Result<Checked, Api
             errors.add(field, message);
         }
     }
-    match BaseUrl::parse(&fields.base_url) {
+    let base_url = match BaseUrl::parse(&fields.base_url) {
         Ok(base_url) => match without_operation(&base_url) {
-            Some(shorter) => errors.add(
-                "base_url",
-                format!(
-                    "must not end in the path of an operation, which each request adds; use \
-                     {shorter}"
-                ),
-            ),
-            None if errors.0.is_empty() => {
-                fields.base_url = base_url.as_str().to_owned();
-                return Ok(Checked { fields, base_url, token_url, secrets });
+            Some(shorter) => {
+                errors.add(
+                    "base_url",
+                    format!(
+                        "must not end in the path of an operation, which each request adds; use \
+                         {shorter}"
+                    ),
+                );
+                None
             }
-            None => {}
+            None => {
+                base_url.as_str().clone_into(&mut fields.base_url);
+                Some(base_url)
+            }
         },
-        Err(error) => errors.add("base_url", error),
-    }
-    Err(ApiError::Invalid(errors.0))
+        Err(error) => {
+            errors.add("base_url", error);
+            None
+        }
+    };
+    Inspected { fields, base_url, token_url, secrets, errors: errors.0 }
 }
 
 /// Whether a text can be the name of a model.
@@ -128,20 +196,6 @@ pub(super) fn is_model(name: &str) -> bool {
 /// What the name of a model has to be.
 pub(super) fn wrong_model() -> String {
     format!("must be 1 to {MAX_MODEL} characters long, without control characters")
-}
-
-/// The URL without the path of one operation at its end, if it has one there: what people copy from
-/// a provider's documentation is often the URL of a call.
-fn without_operation(base_url: &BaseUrl) -> Option<String> {
-    const OPERATIONS: [&str; 4] =
-        ["/chat/completions", "/responses", "/messages/count_tokens", "/messages"];
-
-    let (path, query) = match base_url.as_str().split_once('?') {
-        Some((path, query)) => (path, format!("?{query}")),
-        None => (base_url.as_str(), String::new()),
-    };
-    let shorter = OPERATIONS.iter().find_map(|operation| path.strip_suffix(operation))?;
-    Some(format!("{shorter}{query}"))
 }
 
 fn extra_headers(
@@ -235,6 +289,10 @@ mod tests {
         serde_json::from_value(all).unwrap()
     }
 
+    fn check(fields: ModelConfigurationFields) -> Result<Checked, ApiError> {
+        inspect(fields).valid()
+    }
+
     fn wrong(more: &Value) -> Vec<String> {
         match check(fields(more)) {
             Err(ApiError::Invalid(errors)) => errors.into_iter().map(|error| error.field).collect(),
@@ -276,26 +334,10 @@ mod tests {
 
     #[test]
     fn the_url_of_a_call_is_refused_with_the_base_url_to_use() {
-        for (url, better) in [
-            ("https://api.example.com/v1/chat/completions", "https://api.example.com/v1"),
-            ("https://api.example.com/v1/chat/completions/", "https://api.example.com/v1"),
-            ("https://api.example.com/v1/responses", "https://api.example.com/v1"),
-            ("https://api.example.com/v1/messages/", "https://api.example.com/v1"),
-            ("https://api.example.com/v1/messages/count_tokens", "https://api.example.com/v1"),
-            (
-                "https://a.example.com/x/responses?api-version=1",
-                "https://a.example.com/x?api-version=1",
-            ),
-        ] {
-            let Err(ApiError::Invalid(errors)) =
-                check(fields(&serde_json::json!({"base_url": url})))
-            else {
-                panic!("{url} was taken");
-            };
-            assert_eq!(errors[0].field, "base_url");
-            assert!(errors[0].message.ends_with(&format!("use {better}")), "{errors:?}");
-        }
-        assert!(check(fields(&serde_json::json!({"base_url": "https://x/my-responses"}))).is_ok());
+        let url = "https://api.example.com/v1/chat/completions?a=b";
+        let errors = inspect(fields(&serde_json::json!({"base_url": url}))).errors;
+        assert_eq!(errors[0].field, "base_url");
+        assert!(errors[0].message.ends_with("use https://api.example.com/v1?a=b"), "{errors:?}");
     }
 
     #[test]

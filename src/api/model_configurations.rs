@@ -70,7 +70,7 @@ pub(super) struct ModelConfigurationFields {
     pub(super) base_url: String,
     /// The model that is used, whatever a request names; null where callers choose it.
     #[serde(default)]
-    #[schema(min_length = 1, max_length = 256)]
+    #[schema(min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     pub(super) model: Option<String>,
     /// The secret that holds the upstream's key; null for an upstream without keys.
     #[serde(default)]

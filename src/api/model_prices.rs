@@ -103,8 +103,10 @@ pub(super) struct ModelPricesQuery {
     /// The `next_cursor` of the previous page.
     pub(super) cursor: Option<String>,
     /// Only prices with exactly this provider.
+    #[param(pattern = r"^[^\x00]*$")]
     pub(super) provider: Option<String>,
     /// Only prices with exactly this model or pattern.
+    #[param(pattern = r"^[^\x00]*$")]
     pub(super) model: Option<String>,
 }
 

@@ -40,7 +40,8 @@ use crate::domain::scope::WorkspaceScope;
 pub(super) struct CreateWorkspace {
     #[schema(min_length = 1, max_length = 128)]
     pub(super) name: DisplayName,
-    /// Unique in the organization; derived from the name if it is left out.
+    /// Unique in the organization; derived from the name if it is left out. A name without a letter or digit
+    /// of ASCII needs one.
     #[schema(min_length = 1, max_length = 63)]
     pub(super) handle: Option<Handle>,
 }

@@ -9,14 +9,19 @@ use serde::{Deserialize, Serialize};
 pub struct Connection {
     /// Of Bedrock, `us-east-1` by default, or the location of Vertex, by default the one of the request's
     /// path, or else `global`.
+    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
     pub region: Option<String>,
     /// Of Vertex; by default that of the service account.
+    #[schema(pattern = "^[a-z0-9:-][a-z0-9.:-]{0,127}$")]
     pub project: Option<String>,
     /// Of Azure, in place of the one that is stored as a secret.
+    #[schema(pattern = "^[a-z0-9][a-z0-9-]{0,62}[a-z0-9]$")]
     pub resource: Option<String>,
     /// Of Azure, in place of the one that is stored as a secret.
+    #[schema(pattern = "^[A-Za-z0-9-][A-Za-z0-9.-]{0,252}$")]
     pub tenant_id: Option<String>,
     /// Of an application in Azure, in place of the one that is stored as a secret.
+    #[schema(pattern = "^[A-Za-z0-9-][A-Za-z0-9.-]{0,252}$")]
     pub client_id: Option<String>,
 }
 

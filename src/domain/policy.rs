@@ -122,8 +122,10 @@ impl FromStr for PolicyType {
 pub struct SubjectMatcher {
     /// `organization_id`, `workspace_id`, `user_id`, `api_key_id`, or a normalized `X-Gateway-*`
     /// header.
+    #[schema(min_length = 1, max_length = 74)]
     pub key: String,
     /// Compared exactly. Empty in default policies.
+    #[schema(max_length = 256)]
     pub value: String,
 }
 

@@ -27,6 +27,7 @@ pub(super) struct GatewayPoliciesQuery {
     /// Only policies of this type.
     pub(super) policy_type: Option<PolicyType>,
     /// Only policies with a matcher of this key.
+    #[param(min_length = 1, max_length = 74)]
     pub(super) subject_matcher_key: Option<String>,
     /// Only policies whose matcher of that key has this value; an empty value finds defaults.
     pub(super) subject_matcher_value: Option<String>,
@@ -50,6 +51,7 @@ pub(super) struct SearchGatewayPolicies {
     pub(super) policy_type: Option<PolicyType>,
     /// The key of the matcher.
     #[serde(default)]
+    #[schema(min_length = 1, max_length = 74)]
     pub(super) subject_matcher_key: Option<String>,
     /// Only policies whose matcher of that key has one of these values, at most 1,000; an empty list does
     /// not filter.

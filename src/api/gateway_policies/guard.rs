@@ -33,6 +33,7 @@ use crate::upstream::UpstreamClient;
 pub(super) struct TestGatewayPolicy {
     /// A text. Not together with `body`.
     #[serde(default)]
+    #[schema(max_length = 1_048_576)]
     text: Option<String>,
     /// The format of `body`.
     #[serde(default)]

@@ -58,7 +58,7 @@ pub(super) struct CheckModelConfiguration {
     /// The model to ask for if the configuration has none. A configuration's own model is used instead of
     /// it.
     #[serde(default)]
-    #[schema(min_length = 1, max_length = 256)]
+    #[schema(min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     model: Option<String>,
 }
 

@@ -92,6 +92,9 @@ const GATEWAY_ERRORS: [(&str, &str, &str); 14] = [
     ("504", "GatewayUpstreamTimeout", "The upstream takes too long"),
 ];
 
+/// The form of a list's `cursor`: 16 bytes in Base64 for URLs, without padding.
+const CURSOR: &str = "^[A-Za-z0-9_-]{21}[AQgw]$";
+
 /// Rules of the types that schemas refer to by name, which a field that uses them can't state.
 fn constraints() -> Value {
     json!({
@@ -168,6 +171,11 @@ pub(super) fn complete(operation: &Operation) -> Value {
     let mut parameters = in_path.clone();
     if let Some(Value::Array(own)) = fields.remove("parameters") {
         parameters.extend(own.into_iter().filter(|one| one["in"] != "path"));
+        for cursor in parameters.iter_mut().filter(|one| one["name"] == "cursor") {
+            cursor["schema"]["pattern"] = json!(CURSOR);
+            cursor["schema"]["minLength"] = json!(22);
+            cursor["schema"]["maxLength"] = json!(22);
+        }
     }
     let has_query = parameters.len() > in_path.len();
     if !parameters.is_empty() {

@@ -124,8 +124,10 @@ fn decoder(coding: Coding, source: Box<dyn BufRead>, limit: usize) -> Box<dyn Re
                 decoder,
                 check_end: |decoder| {
                     // At its end, it fails at the next call if it has read further.
-                    decoder.read(&mut [0])?;
-                    nothing_left(decoder.get_mut())
+                    match decoder.read(&mut [0])? {
+                        0 => nothing_left(decoder.get_mut()),
+                        _ => Err(io::ErrorKind::InvalidData.into()),
+                    }
                 },
             })
         }

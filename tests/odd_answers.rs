@@ -2,9 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::conversion::{
-    SONNET, chat, claude, claude_events, last_row, messages, named, responses, start,
-};
+use crate::conversion::{SONNET, chat, claude, claude_events, messages, named, responses, start};
 use crate::support::{
     app::TestApp,
     case::{Case, cases},
@@ -12,7 +10,7 @@ use crate::support::{
     database::Database,
     fixture::{Fixture, question},
     http::Request,
-    ledger_rows,
+    ledger_rows::{self, last_row},
     openai::{self, PARTS, Usage},
     script::{Script, data},
     sql, streams,

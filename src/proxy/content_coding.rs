@@ -83,9 +83,11 @@ pub async fn decode(
         let piece = reader.fill_buf().map_err(|error| {
             let excess = error.get_ref().and_then(|cause| cause.downcast_ref::<Excess>());
             match excess {
-                Some(Excess::Window) => ProxyError::WindowTooLarge { limit: MAX_ZSTD_WINDOW },
+                Some(Excess::Window) => {
+                    ProxyError::UndecodableBody { max_window: Some(MAX_ZSTD_WINDOW) }
+                }
                 Some(Excess::Skipped) => ProxyError::BodyTooLarge { limit },
-                None => ProxyError::UndecodableBody,
+                None => ProxyError::UndecodableBody { max_window: None },
             }
         })?;
         if piece.is_empty() {

@@ -44,25 +44,55 @@ const SUPPORTED_CODINGS: &str = "gzip, deflate, br, zstd";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProxyError {
     Body(BodyError),
-    ModelOverride { field: String },
-    UndecodableBody,
-    WindowTooLarge { limit: u64 },
-    UnsupportedContentEncoding { named: String },
+    ModelOverride {
+        field: String,
+    },
+    /// `max_window` is the largest window, where that of the body is larger.
+    UndecodableBody {
+        max_window: Option<u64>,
+    },
+    UnsupportedContentEncoding {
+        named: String,
+    },
     IncompleteBody,
     BadModelId,
     ModelMissing,
     ModelMismatch,
-    CredentialInQuery { name: String },
-    UnsupportedQuery { name: String },
-    UnknownRoute { name: String },
-    NoTarget { name: String },
-    TargetsCoolDown { retry_after: u32, is_rate: bool },
-    DoubledVersion { provider: Provider },
-    ProviderSecretMissing { provider: Provider, secret: String },
-    ProviderDisabled { provider: Provider },
-    SharedAccountState { field: &'static str },
-    UnmeteredNotAllowed { provider: Provider },
-    UnmeteredNeedsOwnSecret { provider: Provider },
+    CredentialInQuery {
+        name: String,
+    },
+    UnsupportedQuery {
+        name: String,
+    },
+    UnknownRoute {
+        name: String,
+    },
+    NoTarget {
+        name: String,
+    },
+    TargetsCoolDown {
+        retry_after: u32,
+        is_rate: bool,
+    },
+    DoubledVersion {
+        provider: Provider,
+    },
+    ProviderSecretMissing {
+        provider: Provider,
+        secret: String,
+    },
+    ProviderDisabled {
+        provider: Provider,
+    },
+    SharedAccountState {
+        field: &'static str,
+    },
+    UnmeteredNotAllowed {
+        provider: Provider,
+    },
+    UnmeteredNeedsOwnSecret {
+        provider: Provider,
+    },
     InvalidMetadata(InvalidMetadata),
     MissingKey,
     InvalidKey,
@@ -70,23 +100,47 @@ pub enum ProxyError {
     RevokedKey,
     DisabledKey,
     UserDeactivated,
-    PermissionDenied { permission: &'static str },
+    PermissionDenied {
+        permission: &'static str,
+    },
     OrganizationSuspended,
     OrganizationKey,
-    UnknownConfiguration { name: String },
-    UnknownModel { id: String },
-    AmbiguousModel { ids: Vec<String> },
-    ModelsUnavailable { provider: String },
-    DisabledConfiguration { name: String },
+    UnknownConfiguration {
+        name: String,
+    },
+    UnknownModel {
+        id: String,
+    },
+    AmbiguousModel {
+        ids: Vec<String>,
+    },
+    ModelsUnavailable {
+        provider: String,
+    },
+    DisabledConfiguration {
+        name: String,
+    },
     BodyTooSlow,
-    BodyTooLarge { limit: usize },
-    ConcurrencyLimited { name: String },
-    KeyAttemptsLimited { retry_after: u32 },
+    BodyTooLarge {
+        limit: usize,
+    },
+    ConcurrencyLimited {
+        name: String,
+    },
+    KeyAttemptsLimited {
+        retry_after: u32,
+    },
     NotServed,
-    NotConvertible { model: String, error: ConvertError },
+    NotConvertible {
+        model: String,
+        error: ConvertError,
+    },
     UpstreamUnreadable,
     UpstreamReported(Failure),
-    FormatNotServed { configuration: Option<String>, provider: Provider },
+    FormatNotServed {
+        configuration: Option<String>,
+        provider: Provider,
+    },
     Internal,
     UpstreamUnresolved,
     UpstreamUnreachable,
@@ -100,17 +154,36 @@ pub enum ProxyError {
     FirstByteTimeout,
     IdleTimeout,
     Overloaded,
-    SecretUnavailable { name: String },
-    TokenUnavailable { host: String, secret: String },
+    SecretUnavailable {
+        name: String,
+    },
+    TokenUnavailable {
+        host: String,
+        secret: String,
+    },
     ProjectMismatch,
     RegionInvalid,
     DirectoryUnavailable,
-    ModelForbidden { message: String },
-    ContentBlocked { message: String },
-    ContentNotScanned { message: String },
-    PriceUnknown { message: String, field: Option<&'static str> },
-    SpendCapExceeded { message: String },
-    RateLimited { message: String, retry_after: Option<u64> },
+    ModelForbidden {
+        message: String,
+    },
+    ContentBlocked {
+        message: String,
+    },
+    ContentNotScanned {
+        message: String,
+    },
+    PriceUnknown {
+        message: String,
+        field: Option<&'static str>,
+    },
+    SpendCapExceeded {
+        message: String,
+    },
+    RateLimited {
+        message: String,
+        retry_after: Option<u64>,
+    },
     LimitsUnavailable,
     JournalFull,
 }

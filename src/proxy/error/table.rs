@@ -41,19 +41,16 @@ impl ProxyError {
             Self::ModelOverride { field } => {
                 row(StatusCode::BAD_REQUEST, "model_override", Never, model_override(field))
             }
-            Self::UndecodableBody => row(
+            Self::UndecodableBody { max_window } => row(
                 StatusCode::BAD_REQUEST,
                 "undecodable_body",
                 Never,
-                "The request body is not compressed as its Content-Encoding says, or is incomplete. Compress it again, or send it uncompressed without Content-Encoding.",
-            ),
-            Self::WindowTooLarge { limit } => row(
-                StatusCode::BAD_REQUEST,
-                "undecodable_body",
-                Never,
-                format!(
-                    "The request body is compressed by zstd with a window that is too large; the largest is {limit} bytes (RFC 9659). Compress it at a level of at most 19 and without long-distance matching, or send it uncompressed without Content-Encoding."
-                ),
+                match max_window {
+                    Some(max) => format!(
+                        "The request body is compressed by zstd with a window that is too large; the largest is {max} bytes (RFC 9659). Compress it at a level of at most 19 and without long-distance matching, or send it uncompressed without Content-Encoding."
+                    ),
+                    None => "The request body is not compressed as its Content-Encoding says, or is incomplete. Compress it again, or send it uncompressed without Content-Encoding.".to_owned(),
+                },
             ),
             Self::UnsupportedContentEncoding { named } => row(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,

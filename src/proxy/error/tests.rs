@@ -18,8 +18,7 @@ fn all() -> Vec<ProxyError> {
     vec![
         E::Body(BodyError::DuplicateKey { key: "model".into() }),
         E::ModelOverride { field: name() },
-        E::UndecodableBody,
-        E::WindowTooLarge { limit: 1 },
+        E::UndecodableBody { max_window: None },
         E::UnsupportedContentEncoding { named: name() },
         E::IncompleteBody,
         E::BadModelId,

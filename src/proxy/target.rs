@@ -62,8 +62,8 @@ pub struct Target<'r> {
     edits: Option<BodyEdits<'r>>,
 }
 
-/// The targets of these candidates. `region` is that of a path on Vertex. One that can't take the request as it is is left out, unless no other
-/// is left.
+/// The targets of these candidates, in their order. One that can't take the request is left out, unless no
+/// other is left. `region` is that of a path on Vertex.
 pub fn targets<'r>(
     plane: &DataPlane,
     (operation, headers, region): (&Operation, &HeaderMap, Option<&str>),

@@ -30,7 +30,7 @@ impl Conversion {
     /// all the same.
     pub fn plain(&self, body: &[u8], is_stream: bool) -> Result<String, Failure> {
         if self.is_count {
-            return count::convert_answer(body);
+            return count::convert_answer(without_mark(body));
         }
         let mut refiner = Refiner::new(self);
         let (mut answer, mut events) = (Answer::default(), Vec::new());
@@ -62,7 +62,7 @@ impl Conversion {
             reader.finish(&mut events);
             return Ok(events);
         }
-        let text = std::str::from_utf8(body);
+        let text = std::str::from_utf8(without_mark(body));
         let text = text.map_err(|_| Failure::unusable("the provider's answer is not UTF-8"))?;
         let read = match self.from {
             Format::Chat => chat::read_answer(text),
@@ -74,6 +74,11 @@ impl Conversion {
         };
         read.map_err(|error| Failure::unusable(error.to_string()))
     }
+}
+
+/// The JSON without the byte order mark before it, which readers may ignore (RFC 8259, section 8.1).
+fn without_mark(json: &[u8]) -> &[u8] {
+    json.strip_prefix("\u{feff}".as_bytes()).unwrap_or(json)
 }
 
 /// The failure of an answer that ended before its end.

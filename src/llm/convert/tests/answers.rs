@@ -1,8 +1,9 @@
 //! Every recorded answer for every caller whose format is another.
 
-use super::recordings::recordings;
+use super::recordings::{Recording, recordings};
 use super::snapshots::Snapshots;
 use super::{CALLERS, conversion, name, stream};
+use crate::llm::format::Format;
 
 #[test]
 fn recorded_answers_are_written_as_in_the_snapshots() {
@@ -22,4 +23,20 @@ fn recorded_answers_are_written_as_in_the_snapshots() {
         }
     }
     snapshots.finish();
+}
+
+#[test]
+fn a_byte_order_mark_changes_nothing() {
+    let is_text = |one: &Recording| one.format != Format::Converse || !one.is_stream;
+    for recording in recordings().into_iter().filter(is_text) {
+        for caller in CALLERS.into_iter().filter(|caller| *caller != recording.format) {
+            let marked = [b"\xEF\xBB\xBF", &recording.body[..]].concat();
+            let read = |body: &[u8]| {
+                let conversion = conversion(recording.format, caller);
+                let plain = conversion.plain(body, recording.is_stream).ok();
+                (plain, stream(conversion, recording.is_stream, [body]))
+            };
+            assert_eq!(read(&marked), read(&recording.body), "{} for {caller:?}", recording.name);
+        }
+    }
 }

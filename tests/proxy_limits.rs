@@ -84,6 +84,14 @@ async fn a_slow_body_gets_408(database: Database) {
     gateway_error(&refused, 408, "body_timeout");
     assert_eq!(refused.header("connection"), Some("close"));
     assert_eq!(team.upstream.seen().accepted(), 0);
+    // Behind another request, and without any of its body.
+    let pipelined = Request::new("POST", &Fixture::route("responses")).promising(100);
+    let mut connection = team.caller().open(Fixture::chat()).await.unwrap();
+    let pipelined = pipelined.bearer(&team.caller_key);
+    connection.request(&pipelined).await.unwrap();
+    assert_eq!(within(DEADLINE, "an answer", connection.answer()).await.unwrap().status, 200);
+    gateway_error(&answer(connection).await, 408, "body_timeout");
+    assert_eq!(team.upstream.seen().requests.len(), 1);
 }
 
 async fn an_incomplete_body_is_not_sent_upstream(database: Database) {

@@ -11,7 +11,9 @@ use crate::{
         database::Database,
         fixture::Fixture,
         http::Request,
-        script::Script,
+        openai::{self, Usage},
+        script::{Pause, Script},
+        wait::{DEADLINE, within},
     },
 };
 
@@ -28,6 +30,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_compressed_body_is_decoded,
         undecodable_bodies_are_refused,
         a_body_that_decodes_to_more_than_the_limit_gets_413,
+        bodies_of_pipelined_requests_are_read,
     ]
 }
 
@@ -314,4 +317,42 @@ async fn a_body_that_decodes_to_more_than_the_limit_gets_413(database: Database)
     let within = format!("{{\"text\":\"{}\"}}", "a".repeat(999_000));
     let request = chat(gzip(within.as_bytes())).header("content-encoding", "gzip");
     team.caller().send(request).await.expect(200);
+}
+
+/// The second request comes while the first is answered: its body with its head, or after that answer.
+async fn bodies_of_pipelined_requests_are_read(database: Database) {
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
+    let json = r#"{"messages":[],"model":"gpt-test"}"#;
+    let encoded = gzip(json.as_bytes());
+    let variants = [("identity", json.as_bytes()), ("gzip", &encoded)];
+    for ((coding, body), is_late) in
+        variants.into_iter().flat_map(|one| [(one, false), (one, true)])
+    {
+        let pause = Pause::new();
+        let held = Script::new().wait(&pause).and(openai::chat_completion("first", Usage::USUAL));
+        team.upstream.push(held);
+        let count = team.upstream.seen().requests.len();
+        let mut connection = team.caller().open(Fixture::chat()).await.unwrap();
+        team.upstream.request(count).await;
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {}\r\nContent-Encoding: \
+             {coding}\r\nContent-Length: {}\r\n\r\n",
+            Fixture::route("chat/completions"),
+            team.caller_key,
+            body.len()
+        );
+        connection.send(head).await.unwrap();
+        if !is_late {
+            connection.send(body).await.unwrap();
+        }
+        pause.release_all();
+        let first = within(DEADLINE, "the first answer", connection.answer()).await.unwrap();
+        assert!(first.expect(200).text().contains("first"), "{coding} {is_late}");
+        if is_late {
+            connection.send(body).await.unwrap();
+        }
+        let second = within(DEADLINE, "the second answer", connection.answer()).await.unwrap();
+        second.expect(200);
+        assert_eq!(team.upstream.last_request().body, json, "{coding} {is_late}");
+    }
 }

@@ -1,8 +1,8 @@
 //! Reading the caller's body, within its limits of size, time and memory.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
@@ -41,10 +41,10 @@ impl CallerBody {
         payload: Payload,
         limits: BodyLimits,
         memory: &Budget,
-    ) -> Result<(Self, Share), ProxyError> {
+    ) -> Result<(Box<Self>, Share), ProxyError> {
         let (bytes, share) = read_whole(headers, payload, limits, memory).await?;
         let (json, facts) = BodyFacts::parse_in(format, bytes).map_err(ProxyError::Body)?;
-        Ok((Self { json, facts }, share))
+        Ok((Box::new(Self { json, facts }), share))
     }
 }
 
@@ -66,35 +66,29 @@ pub async fn read_whole(
         return Err(ProxyError::BodyTooLarge { limit: limits.bytes });
     }
     let codings = codings(headers)?;
-    let reading = async {
-        let (body, mut share) = collect(payload, declared, limits.bytes, memory).await?;
-        if codings.is_empty() {
-            return Ok((body, share));
-        }
-        let encoded = body.len();
-        let body = decode(body, &codings, limits.bytes, &mut share).await?;
-        share.shrink(encoded);
-        Ok((body, share))
-    };
     let deadline = Instant::now() + limits.time;
-    let mut reading = pin!(reading);
-    if let Some(read) = read_at_once(reading.as_mut()).await {
-        return read;
+    let collecting = unwoken_at_first(collect(payload, declared, limits.bytes, memory));
+    let (body, mut share) =
+        timeout_at(deadline, collecting).await.map_err(|_| ProxyError::BodyTooSlow)??;
+    if codings.is_empty() {
+        return Ok((body, share));
     }
-    timeout_at(deadline, reading).await.map_err(|_| ProxyError::BodyTooSlow)?
+    let encoded = body.len();
+    let decoding = decode(body, &codings, limits.bytes, &mut share);
+    let body = timeout_at(deadline, decoding).await.map_err(|_| ProxyError::BodyTooSlow)??;
+    share.shrink(encoded);
+    Ok((body, share))
 }
 
-/// Reads a body that has come with its head, as small ones do: it needs no timer. actix-web gives out the
-/// body after it has polled the handler for the first time.
-async fn read_at_once<F: Future>(mut reading: Pin<&mut F>) -> Option<F::Output> {
+/// The same future, whose first poll registers no waker. actix-web polls a handler before it gives it the
+/// body that has come with the head, and polls it again at once after that. A waker would have it polled
+/// once more, for nothing.
+async fn unwoken_at_first<F: Future>(reading: F) -> F::Output {
+    let mut reading = pin!(reading);
     let mut is_first = true;
-    poll_fn(|cx| match reading.as_mut().poll(cx) {
-        Poll::Ready(read) => Poll::Ready(Some(read)),
-        Poll::Pending if std::mem::take(&mut is_first) => {
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        }
-        Poll::Pending => Poll::Ready(None),
+    poll_fn(|cx| match std::mem::take(&mut is_first) {
+        true => reading.as_mut().poll(&mut Context::from_waker(Waker::noop())),
+        false => reading.as_mut().poll(cx),
     })
     .await
 }

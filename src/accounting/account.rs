@@ -190,7 +190,7 @@ impl RequestAccount {
     /// reported; with nothing where nothing can have been used; with all that was reserved if the
     /// provider goes on working or its answer can't be read; else with an estimate, which is made on the
     /// estimator's thread. The record is reported when its tokens and its cost are known.
-    pub fn settle(self, mut record: Box<RequestRecord>, answer: AnswerSummary) {
+    pub fn settle(self: Box<Self>, mut record: Box<RequestRecord>, answer: AnswerSummary) {
         let Self {
             accounting,
             start,
@@ -203,7 +203,7 @@ impl RequestAccount {
             bound,
             is_background,
             sent,
-        } = self;
+        } = *self;
         let AnswerSummary { usage, calls, text, is_unreadable, content } = answer;
         let is_pending = match content {
             Some(AnswerContent::Pending) => true,

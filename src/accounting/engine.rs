@@ -73,12 +73,12 @@ impl Accounting {
     pub async fn admit(
         self: &Arc<Self>,
         facts: RequestFacts<'_>,
-    ) -> Result<(RequestAccount, PolicyReport), Denied> {
+    ) -> Result<(Box<RequestAccount>, Box<PolicyReport>), Denied> {
         let at = self.clock.now();
         // What is reserved covers each of them.
         let costliest = facts.targets.iter().max_by_key(|target| target.max_cost());
         let (Some(first), Some(costliest)) = (facts.targets.first(), costliest) else {
-            return Err(Denied::unavailable(PolicyReport::default(), "no target".to_owned()));
+            return Err(Denied::unavailable(Box::default(), "no target".to_owned()));
         };
         let providers: SmallVec<[[&str; 2]; 1]> =
             facts.targets.iter().map(|target| providers_of(target.upstream)).collect();
@@ -100,7 +100,7 @@ impl Accounting {
             Ok(admitted) => {
                 start.policies = admitted.report.policy_ids().collect();
                 start.reserved = admitted.reserved;
-                let account = RequestAccount {
+                let account = Box::new(RequestAccount {
                     accounting: Arc::clone(self),
                     start: start.into(),
                     is_open: false,
@@ -112,7 +112,7 @@ impl Accounting {
                     bound: first.bound,
                     is_background: facts.is_background,
                     sent: SentBody::default(),
-                };
+                });
                 Ok((account, admitted.report))
             }
             Err(denied) => {

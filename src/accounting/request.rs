@@ -22,7 +22,7 @@ pub struct AccountedRequest {
     /// Gone once the request is finished.
     record: Option<Box<RequestRecord>>,
     /// From admission until the request is finished.
-    account: Option<RequestAccount>,
+    account: Option<Box<RequestAccount>>,
     /// What was read out of the answer.
     pub answer: AnswerSummary,
 }
@@ -48,13 +48,13 @@ impl AccountedRequest {
     }
 
     /// Takes the account of the admitted request.
-    pub fn admitted(&mut self, account: RequestAccount) {
+    pub fn admitted(&mut self, account: Box<RequestAccount>) {
         self.account = Some(account);
     }
 
     /// The most tokens that the answer may have.
     pub fn max_output_tokens(&self) -> u64 {
-        self.account.as_ref().map_or(0, RequestAccount::max_output_tokens)
+        self.account.as_ref().map_or(0, |account| account.max_output_tokens())
     }
 
     /// Records that `body` is about to be sent to a target. Unless that succeeds it must not be sent.

@@ -66,7 +66,7 @@ pub struct AdmissionRequest<'r> {
 #[derive(Debug)]
 #[must_use = "what is reserved has to be settled"]
 pub struct Admitted {
-    pub report: PolicyReport,
+    pub report: Box<PolicyReport>,
     /// The most that it may cost; none without a price.
     pub reserved: Option<NanoUsd>,
     pub reservation: Reservation,
@@ -177,8 +177,7 @@ impl Admission {
     ) -> Result<Reservation, Denied> {
         let organization_id = request.subject.organization_id;
         let set = self.inner.directory.find_policies(organization_id).await;
-        let set =
-            set.map_err(|error| Denied::unavailable(PolicyReport::default(), error.to_string()))?;
+        let set = set.map_err(|error| Denied::unavailable(Box::default(), error.to_string()))?;
         let matched = set.matching(&request.subject);
         let admitted = self.check(request, &set, &matched, most_of(request), true).await?;
         Ok(admitted.reservation)
@@ -193,7 +192,8 @@ impl Admission {
         reserved: Option<NanoUsd>,
         is_further: bool,
     ) -> Result<Admitted, Denied> {
-        let report = PolicyReport::new(request, matched);
+        // Boxed, since it is moved from stage to stage.
+        let mut report = Box::new(PolicyReport::new(request, matched));
         let denied = request.targets.iter().flat_map(|target| denies_model(matched, target));
         let mut denying: SmallVec<[usize; 4]> = denied.collect();
         denying.sort_unstable();
@@ -224,12 +224,13 @@ impl Admission {
         let reservation = Reservation::new(&self.inner.counters, &claims, amounts);
         match self.reserve(&mut claims, set, matched).await {
             Ok((true, statuses)) => {
-                let report = report.with_limits(&claims, &statuses);
+                report.add_limits(&claims, &statuses);
                 Ok(Admitted { report, reserved, reservation })
             }
             Ok((false, statuses)) => {
                 reservation.forget();
-                Err(Denied::by_limits(request, report.with_limits(&claims, &statuses)))
+                report.add_limits(&claims, &statuses);
+                Err(Denied::by_limits(request, report))
             }
             Err(cause) => Err(Denied::unavailable(report, cause)),
         }

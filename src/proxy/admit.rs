@@ -36,7 +36,7 @@ pub async fn admit(
     };
     match plane.accounting.admit(facts).await {
         Ok((account, report)) => {
-            context.policy_report = report;
+            context.policy_report = Some(report);
             context.request.admitted(account);
             Ok(())
         }
@@ -62,7 +62,7 @@ pub async fn admit_listing(
     };
     match plane.accounting.admission.admit(request, policies).await {
         Ok(Admitted { report, reservation, .. }) => {
-            context.policy_report = report;
+            context.policy_report = Some(report);
             reservation.settle(Amounts::default());
             Ok(())
         }
@@ -72,7 +72,7 @@ pub async fn admit_listing(
 
 fn refuse(denied: Denied, context: &mut RequestContext) -> ProxyError {
     let error = ProxyError::from(&denied);
-    context.policy_report = *denied.report;
+    context.policy_report = Some(denied.report);
     let record = context.request.record();
     record.cause = denied.cause;
     record.violated = denied.violated;

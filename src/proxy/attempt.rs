@@ -70,7 +70,7 @@ impl Attempts<'_> {
         targets: &[Target<'_>],
         body_share: Option<Share>,
         context: &mut RequestContext,
-    ) -> Result<Answer, ProxyError> {
+    ) -> Result<Box<Answer>, ProxyError> {
         // Until the last attempt has ended.
         let share = body_share.map(Arc::new);
         let mut last = LastResult::Failed(FailedAttempt::unsent(ProxyError::Internal));
@@ -120,7 +120,7 @@ impl Attempts<'_> {
                         Some(_) => &target.operation,
                         None => &self.route.operation,
                     };
-                    let answer = Answer {
+                    let answer = Box::new(Answer {
                         response,
                         operation: read_as.clone(),
                         error_format: self.route.operation.error_format(),
@@ -133,7 +133,7 @@ impl Attempts<'_> {
                         permit,
                         response_owner: self.response_owner(target, context.guarded),
                         served_by: self.chain.is_some().then(|| target.served_by()),
-                    };
+                    });
                     match self.judge(target, answer, is_last, context).await {
                         Ok(answer) => return Ok(answer),
                         Err(last) => last,
@@ -156,7 +156,7 @@ impl Attempts<'_> {
                 if reason == Reason::RateLimited {
                     self.tell_soonest(targets, &mut answer);
                 }
-                Ok(*answer)
+                Ok(answer)
             }
             LastResult::Failed(FailedAttempt { error, .. }) => Err(error),
         }
@@ -183,10 +183,10 @@ impl Attempts<'_> {
     async fn judge(
         &self,
         target: &Target<'_>,
-        mut answer: Answer,
+        mut answer: Box<Answer>,
         is_last: bool,
         context: &mut RequestContext,
-    ) -> Result<Answer, LastResult> {
+    ) -> Result<Box<Answer>, LastResult> {
         let Some(chain) = &self.chain else { return Ok(answer) };
         let status = answer.response.status;
         let led_on = if !status.is_success() {
@@ -214,7 +214,7 @@ impl Attempts<'_> {
             // Nothing is charged for it if the caller leaves before the next attempt.
             context.request.record().upstream_status = Some(status.as_u16());
         }
-        Err(LastResult::Answer(Box::new(answer), reason))
+        Err(LastResult::Answer(answer, reason))
     }
 
     /// Why an error leads to the next target. It is read only if its status does not show it, and another

@@ -22,7 +22,7 @@ use crate::telemetry::request_reporter::RequestReporter;
 pub struct RequestContext {
     pub request: AccountedRequest,
     /// Reported in the head of the answer.
-    pub policy_report: PolicyReport,
+    pub policy_report: Option<Box<PolicyReport>>,
     /// Puts values back into the answer, if the guard has replaced some.
     pub restorer: Option<Box<AnswerRestorer>>,
     /// Asks for the names in the answer, where that is needed.
@@ -47,7 +47,7 @@ impl RequestContext {
         let request = AccountedRequest::new(reporter, ids, client_address);
         Self {
             request,
-            policy_report: PolicyReport::default(),
+            policy_report: None,
             restorer: None,
             name_search: None,
             guarded: None,
@@ -65,7 +65,7 @@ impl RequestContext {
 
     /// The gateway's own answer, which is no error.
     pub fn complete(mut self, mut response: HttpResponse<BoxBody>) -> HttpResponse<BoxBody> {
-        insert_policy_headers(response.headers_mut(), &self.policy_report);
+        insert_policy_headers(response.headers_mut(), self.policy_report.as_deref());
         self.request.record().status = Some(response.status().as_u16());
         self.request.finish(RequestOutcome::Completed);
         response
@@ -75,7 +75,7 @@ impl RequestContext {
     /// expect.
     pub fn refuse(mut self, error: &ProxyError, format: Format) -> HttpResponse<BoxBody> {
         let mut response = error.response(format, self.request.record().ids.request_id);
-        insert_policy_headers(response.headers_mut(), &self.policy_report);
+        insert_policy_headers(response.headers_mut(), self.policy_report.as_deref());
         if self.streams_body {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }

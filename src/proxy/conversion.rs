@@ -60,7 +60,7 @@ pub struct Converted {
 
 /// One for each candidate: nothing where the caller's body is the target's as it is, an error where it
 /// can't be converted.
-pub type Conversions = SmallVec<[Result<Option<Converted>, ProxyError>; 1]>;
+pub type Conversions = SmallVec<[Result<Option<Box<Converted>>, ProxyError>; 1]>;
 
 /// Converts the request for the candidates that need it. Their bodies are taken from the memory that
 /// `share` is of.
@@ -122,7 +122,7 @@ pub async fn conversions(
         {
             return Err(ProxyError::Overloaded);
         }
-        all.push(converted);
+        all.push(converted.map(|converted| converted.map(Box::new)));
     }
     Ok(all)
 }

@@ -48,7 +48,7 @@ use conversation::Conversation;
 /// The body that targets are made of: none for operations without one.
 #[derive(Default)]
 pub struct GuardedBody {
-    body: Option<CallerBody>,
+    body: Option<Box<CallerBody>>,
     /// Where the conversation that it goes on with lies, if it does so only since it is guarded there.
     only_at: Option<Vec<UpstreamId>>,
 }
@@ -56,7 +56,7 @@ pub struct GuardedBody {
 impl GuardedBody {
     /// `None` for requests without a body.
     pub fn get(&self) -> Option<&CallerBody> {
-        self.body.as_ref()
+        self.body.as_deref()
     }
 
     /// Whether this upstream may get it.
@@ -65,8 +65,8 @@ impl GuardedBody {
     }
 }
 
-impl From<Option<CallerBody>> for GuardedBody {
-    fn from(body: Option<CallerBody>) -> Self {
+impl From<Option<Box<CallerBody>>> for GuardedBody {
+    fn from(body: Option<Box<CallerBody>>) -> Self {
         Self { body, only_at: None }
     }
 }
@@ -86,7 +86,7 @@ impl GuardStage<'_> {
     /// costs a look at the policies.
     pub async fn pass(
         &self,
-        body: Option<CallerBody>,
+        body: Option<Box<CallerBody>>,
         share: &mut Option<Share>,
         context: &mut RequestContext,
     ) -> Result<GuardedBody, ProxyError> {
@@ -105,7 +105,7 @@ impl GuardStage<'_> {
     async fn apply(
         &self,
         matched: &MatchedGuard<'_>,
-        body: Option<CallerBody>,
+        body: Option<Box<CallerBody>>,
         share: &mut Option<Share>,
         context: &mut RequestContext,
     ) -> Result<GuardedBody, ProxyError> {
@@ -121,7 +121,7 @@ impl GuardStage<'_> {
         let deadline = Instant::now() + matched.guard.timeout();
         self.mask_record(&matched.guard, &Entities::default(), context);
         let fixed = self.fixed_texts();
-        let texts = (&*fixed, body.as_ref());
+        let texts = (&*fixed, body.as_deref());
         let entities = self.find_entities(matched, texts, deadline, share, context).await?;
         self.mask_record(&matched.guard, &entities, context);
         let entities = Arc::new(entities);
@@ -188,7 +188,7 @@ impl GuardStage<'_> {
             share.shrink(held.saturating_sub(new.len()));
         }
         let (json, facts) = BodyFacts::parse_in(format, new.into()).map_err(ProxyError::Body)?;
-        Ok(GuardedBody { body: Some(CallerBody { json, facts }), only_at })
+        Ok(GuardedBody { body: Some(Box::new(CallerBody { json, facts })), only_at })
     }
 
     /// What cannot be changed: the path that is sent, the query, and the values of headers that are sent.
@@ -312,7 +312,7 @@ impl GuardStage<'_> {
         };
         let denied = self.plane.accounting.deny_content(facts, (reason, message), violated);
         let error = ProxyError::from(&denied);
-        context.policy_report = *denied.report;
+        context.policy_report = Some(denied.report);
         context.request.record().violated = denied.violated;
         error
     }

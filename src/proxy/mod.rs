@@ -176,7 +176,7 @@ async fn answer(
 /// What a request is answered with, if not with an error of the gateway.
 #[expect(clippy::large_enum_variant, reason = "it is made and taken apart in one place")]
 enum Reply {
-    Upstream(Answer),
+    Upstream(Box<Answer>),
     Own(HttpResponse),
 }
 
@@ -197,7 +197,7 @@ async fn pipeline(
     plane: &DataPlane,
     client: &UpstreamClient,
     context: &mut RequestContext,
-) -> Result<Answer, ProxyError> {
+) -> Result<Box<Answer>, ProxyError> {
     let (principal, scope) = authorize(request, plane, context).await?;
 
     let mut route = match_route(request)?;
@@ -220,11 +220,11 @@ async fn pipeline(
     context.streams_body = matches!(route.operation, Operation::Unmetered { .. });
     let Body { json: body, mut share, unparsed } =
         read_body(plane, request, payload, &route).await?;
-    let asked = model_asked(&route.operation, body.as_ref());
+    let asked = model_asked(&route.operation, body.as_deref());
     recorded.note_model(asked.as_ref().ok().cloned().flatten(), context);
     metadata.as_ref().map_err(Clone::clone)?;
     let (operation, headers) = (&route.operation, request.headers());
-    let asked = ModelRequest { operation, model: asked?, headers, body: body.as_ref() };
+    let asked = ModelRequest { operation, model: asked?, headers, body: body.as_deref() };
     let lookup = ModelPlane { plane, client };
     let mut candidates =
         candidates::candidates(lookup, &subject, resolved, &asked, context).await?;
@@ -263,7 +263,7 @@ async fn pipeline(
 #[derive(Default)]
 struct Body {
     /// Parsed, with its share of the memory.
-    json: Option<CallerBody>,
+    json: Option<Box<CallerBody>>,
     share: Option<Share>,
     /// Of an endpoint that is passed through.
     unparsed: Option<RequestBody>,

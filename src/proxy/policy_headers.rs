@@ -37,10 +37,8 @@ const TOKENS: RateHeaders = RateHeaders {
 };
 
 /// Adds the headers of a report; none if no policy matches.
-pub fn insert_policy_headers(headers: &mut HeaderMap, report: &PolicyReport) {
-    if report.policies.is_empty() {
-        return;
-    }
+pub fn insert_policy_headers(headers: &mut HeaderMap, report: Option<&PolicyReport>) {
+    let Some(report) = report.filter(|report| !report.policies.is_empty()) else { return };
     if let Ok(value) = HeaderValue::try_from(policies_json(report)) {
         headers.insert(POLICIES, value);
     }

@@ -107,13 +107,13 @@ pub enum Relayed {
 
 /// The answer to the caller, after [`begin`].
 pub fn relay(
-    answer: Answer,
+    answer: Box<Answer>,
     beginning: ReadAhead,
     (memory, now): (&Budget, DateTime<Utc>),
     mut context: RequestContext,
 ) -> Relayed {
     let reader = answer.reader();
-    let Answer { response, operation, secrets, permit, response_owner, served_by, .. } = answer;
+    let Answer { response, operation, secrets, permit, response_owner, served_by, .. } = *answer;
     let UpstreamResponse { status: upstream_status, headers, body, .. } = response;
     let mut status = upstream_status;
     let exposed: SmallVec<[&[u8]; 2]> = secrets.iter().map(SecretBytes::expose).collect();
@@ -280,8 +280,8 @@ pub fn relay(
     if let Some(dropped) = answer.dropped {
         down.insert(DROPPED, dropped);
     }
-    let policy_report = std::mem::take(&mut context.policy_report);
-    insert_policy_headers(down, &policy_report);
+    let policy_report = context.policy_report.take();
+    insert_policy_headers(down, policy_report.as_deref());
     *response.status_mut() = status;
     context.request.answer.is_unreadable =
         matches!(watch, Watch::Unreadable) && !matches!(state, State::Ended);

@@ -35,7 +35,7 @@ impl ScannedAnswer {
         let context = &mut body.context;
         let id = context.request.record().ids.request_id;
         let mut response = error.response(error_format, id);
-        insert_policy_headers(response.headers_mut(), &context.policy_report);
+        insert_policy_headers(response.headers_mut(), context.policy_report.as_deref());
         context.request.record().status = Some(response.status().as_u16());
         body.finish(RequestOutcome::Refused);
         response

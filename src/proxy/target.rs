@@ -80,7 +80,8 @@ pub fn targets<'r>(
                 let asked = (operation, headers, region);
                 Target::new(plane, asked, candidate, candidates, body.get())
             }
-            Ok(Some(Converted { body, operation, conversion, dropped })) => {
+            Ok(Some(converted)) => {
+                let Converted { body, operation, conversion, dropped } = &**converted;
                 let asked = (operation, headers, region);
                 Target::new(plane, asked, candidate, candidates, Some(body)).map(|target| Target {
                     dropped: dropped.as_ref(),

@@ -66,11 +66,11 @@ pub struct Denied {
 
 impl Denied {
     /// The limits cannot be checked right now.
-    pub fn unavailable(report: PolicyReport, cause: String) -> Self {
+    pub fn unavailable(report: Box<PolicyReport>, cause: String) -> Self {
         Self {
             reason: Reason::Unavailable,
             message: "limits can't be checked right now; try again in a moment".to_owned(),
-            report: Box::new(report),
+            report,
             violated: Vec::new(),
             field: None,
             retry_after: Some(RETRY_UNAVAILABLE),
@@ -82,7 +82,7 @@ impl Denied {
     pub(super) fn by_policies(
         reason: Reason,
         request: &AdmissionRequest<'_>,
-        report: PolicyReport,
+        report: Box<PolicyReport>,
         places: &[usize],
     ) -> Self {
         let violated = places.iter().filter_map(|place| report.policies.get(*place));
@@ -118,12 +118,11 @@ impl Denied {
                 ),
             };
         }
-        let report = Box::new(report);
         Self { reason, message, report, violated, field, retry_after: None, cause: None }
     }
 
     /// Denied by the limits that are violated. If a spend limit is among them, that is the reason.
-    pub(super) fn by_limits(request: &AdmissionRequest<'_>, report: PolicyReport) -> Self {
+    pub(super) fn by_limits(request: &AdmissionRequest<'_>, report: Box<PolicyReport>) -> Self {
         let violated = || report.limits.iter().filter(|one| one.status.violated);
         let mut places: Vec<usize> = violated().map(|one| one.source.policy).collect();
         places.dedup();

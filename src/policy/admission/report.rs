@@ -65,7 +65,7 @@ impl PolicyReport {
     }
 
     /// Adds the limits that were checked.
-    pub(super) fn with_limits(mut self, claims: &Claims, statuses: &[LimitStatus]) -> Self {
+    pub(super) fn add_limits(&mut self, claims: &Claims, statuses: &[LimitStatus]) {
         let policies = self.policies.len();
         let checked = claims.list.iter().zip(statuses);
         // Policies that are not enforced come last and are not reported.
@@ -76,7 +76,6 @@ impl PolicyReport {
             amount: claim.amount,
             status: *status,
         }));
-        self
     }
 
     /// The ids of the policies, the broadest first.

@@ -70,15 +70,19 @@ fn ask(
     memory: &Memory,
     request: &AdmissionRequest<'_>,
     cost: i64,
-) -> Result<PolicyReport, Denied> {
+) -> Result<Box<PolicyReport>, Denied> {
     let matched = set.matching(&request.subject);
     let mut claims = claims_of(&matched, request, NanoUsd::from_nanos(cost));
     claims.list.iter_mut().for_each(|claim| claim.spent_before = Some(NanoUsd::ZERO));
-    let report = PolicyReport::new(request, &matched);
+    let mut report = Box::new(PolicyReport::new(request, &matched));
     match memory.reserve(&claims) {
-        Reserved::Admitted(statuses) => Ok(report.with_limits(&claims, &statuses)),
+        Reserved::Admitted(statuses) => {
+            report.add_limits(&claims, &statuses);
+            Ok(report)
+        }
         Reserved::Refused(statuses) => {
-            Err(Denied::by_limits(request, report.with_limits(&claims, &statuses)))
+            report.add_limits(&claims, &statuses);
+            Err(Denied::by_limits(request, report))
         }
         Reserved::Unknown(unknown) => panic!("{unknown:?} are known"),
     }

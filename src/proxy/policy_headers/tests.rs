@@ -66,7 +66,7 @@ fn status(used: i64, violated: bool) -> Option<LimitStatus> {
 
 fn headers(report: &PolicyReport) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    insert_policy_headers(&mut headers, report);
+    insert_policy_headers(&mut headers, Some(report));
     headers
 }
 

@@ -81,8 +81,11 @@ enum Phase {
     Failed,
 }
 
-/// A connection as awc sees it.
-pub(in crate::upstream) struct ValidatedConnection {
+/// A connection as awc sees it. Boxed, since awc moves it in and out of its pool, and from one future into
+/// the next.
+pub(in crate::upstream) struct ValidatedConnection(Box<ResponseValidator>);
+
+struct ResponseValidator {
     line: Rc<SharedTransport>,
     attempt: Option<Rc<Attempt>>,
     phase: Phase,
@@ -103,7 +106,7 @@ pub(in crate::upstream) struct ValidatedConnection {
 
 impl ValidatedConnection {
     pub(in crate::upstream) fn new(io: Transport) -> Self {
-        Self {
+        Self(Box::new(ResponseValidator {
             line: Rc::new(SharedTransport {
                 io: RefCell::new(Some(io)),
                 idle_since: Cell::new(None),
@@ -118,13 +121,15 @@ impl ValidatedConnection {
             framing: Framing::Sized(0),
             reusable: false,
             request_cut: false,
-        }
+        }))
     }
 
     pub(in crate::upstream) fn line(&self) -> &Rc<SharedTransport> {
-        &self.line
+        &self.0.line
     }
+}
 
+impl ResponseValidator {
     /// awc writes the first bytes of a request.
     fn begin(&mut self, request: &[u8]) {
         self.phase = Phase::Head;
@@ -322,7 +327,7 @@ impl AsyncRead for ValidatedConnection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
+        let this = &mut *self.get_mut().0;
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
@@ -353,7 +358,7 @@ impl AsyncWrite for ValidatedConnection {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
+        let this = &mut *self.get_mut().0;
         if this.request_cut {
             return Poll::Ready(Ok(data.len()));
         }
@@ -369,7 +374,7 @@ impl AsyncWrite for ValidatedConnection {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
+        let this = &mut *self.get_mut().0;
         if this.request_cut || this.phase != Phase::Head {
             return Poll::Ready(Ok(()));
         }
@@ -386,7 +391,7 @@ impl AsyncWrite for ValidatedConnection {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
+        let this = &mut *self.get_mut().0;
         if this.line.is_closed() {
             return Poll::Ready(Ok(()));
         }
@@ -397,18 +402,18 @@ impl AsyncWrite for ValidatedConnection {
 /// awc asks for it in its bounds and never calls it.
 impl ActixStream for ValidatedConnection {
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
-        self.line.poll(|io| ActixStream::poll_read_ready(&*io, cx))
+        self.0.line.poll(|io| ActixStream::poll_read_ready(&*io, cx))
     }
 
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
-        self.line.poll(|io| ActixStream::poll_write_ready(&*io, cx))
+        self.0.line.poll(|io| ActixStream::poll_write_ready(&*io, cx))
     }
 }
 
 impl fmt::Debug for ValidatedConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Leaves out the buffers: they hold what providers and callers say to each other.
-        f.debug_struct("ValidatedConnection").field("phase", &self.phase).finish_non_exhaustive()
+        f.debug_struct("ValidatedConnection").field("phase", &self.0.phase).finish_non_exhaustive()
     }
 }
 

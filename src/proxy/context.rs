@@ -38,14 +38,14 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
-    /// Of a request that has just arrived.
+    /// Of a request that has just arrived. Boxed, since it moves into the body of the answer.
     pub fn new(
         reporter: &RequestReporter,
         ids: RequestIds,
         client_address: Option<IpAddr>,
-    ) -> Self {
+    ) -> Box<Self> {
         let request = AccountedRequest::new(reporter, ids, client_address);
-        Self {
+        Box::new(Self {
             request,
             policy_report: None,
             restorer: None,
@@ -54,7 +54,7 @@ impl RequestContext {
             permit: None,
             streams_body: false,
             open_stream: None,
-        }
+        })
     }
 
     /// The answer is a stream, which may take hours.
@@ -64,7 +64,10 @@ impl RequestContext {
     }
 
     /// The gateway's own answer, which is no error.
-    pub fn complete(mut self, mut response: HttpResponse<BoxBody>) -> HttpResponse<BoxBody> {
+    pub fn complete(
+        mut self: Box<Self>,
+        mut response: HttpResponse<BoxBody>,
+    ) -> HttpResponse<BoxBody> {
         insert_policy_headers(response.headers_mut(), self.policy_report.as_deref());
         self.request.record().status = Some(response.status().as_u16());
         self.request.finish(RequestOutcome::Completed);
@@ -73,7 +76,11 @@ impl RequestContext {
 
     /// The gateway's own answer, instead of an upstream's, in the form that callers of this format
     /// expect.
-    pub fn refuse(mut self, error: &ProxyError, format: Format) -> HttpResponse<BoxBody> {
+    pub fn refuse(
+        mut self: Box<Self>,
+        error: &ProxyError,
+        format: Format,
+    ) -> HttpResponse<BoxBody> {
         let mut response = error.response(format, self.request.record().ids.request_id);
         insert_policy_headers(response.headers_mut(), self.policy_report.as_deref());
         if self.streams_body {

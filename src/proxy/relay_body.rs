@@ -71,7 +71,7 @@ pub struct RelayBody {
     /// Bytes of a plain answer that are still to come, where its length was declared.
     pub left: Option<u64>,
     pub state: State,
-    pub context: RequestContext,
+    pub context: Box<RequestContext>,
     pub _permit: ConcurrencyPermit,
 }
 

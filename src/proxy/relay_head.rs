@@ -110,7 +110,7 @@ pub fn relay(
     answer: Box<Answer>,
     beginning: ReadAhead,
     (memory, now): (&Budget, DateTime<Utc>),
-    mut context: RequestContext,
+    mut context: Box<RequestContext>,
 ) -> Relayed {
     let reader = answer.reader();
     let Answer { response, operation, secrets, permit, response_owner, served_by, .. } = *answer;

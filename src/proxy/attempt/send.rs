@@ -52,7 +52,7 @@ impl Attempts<'_> {
     pub(super) async fn send(
         &self,
         target: &Target<'_>,
-        mut ready: Ready,
+        mut ready: Box<Ready>,
         share: Option<Arc<Share>>,
         is_last: bool,
         may_retry: &mut bool,
@@ -104,7 +104,7 @@ impl Attempts<'_> {
         target: &Target<'_>,
         is_last: bool,
         context: &mut RequestContext,
-    ) -> Result<(Ready, ConcurrencyPermit), ProxyError> {
+    ) -> Result<(Box<Ready>, ConcurrencyPermit), ProxyError> {
         let permit = enter(self.plane, target)?;
         Ok((self.prepare(target, is_last, context).await?, permit))
     }
@@ -115,7 +115,7 @@ impl Attempts<'_> {
         target: &Target<'_>,
         is_last: bool,
         context: &mut RequestContext,
-    ) -> Result<Ready, ProxyError> {
+    ) -> Result<Box<Ready>, ProxyError> {
         let opened = self.open(target).await;
         let Opened { base_url, credentials, token, signer, .. } = opened.map_err(|error| {
             context.request.record().cause = Some(error.to_string());
@@ -143,7 +143,8 @@ impl Attempts<'_> {
             ProxyError::from(&error)
         })?;
         let (is_stored, is_signed) = (self.subscription.is_none(), signer.is_some());
-        Ok(Ready { request, body, secrets: credentials.secrets, token, is_stored, is_signed })
+        let secrets = credentials.secrets;
+        Ok(Box::new(Ready { request, body, secrets, token, is_stored, is_signed }))
     }
 
     /// Opens what the target is called with.
@@ -191,7 +192,7 @@ impl Attempts<'_> {
         }
         // Boxed, so that it takes no room in the requests that are sent once.
         let signed = Box::pin(self.prepare(target, is_last, context)).await;
-        signed.map(|signed| *ready = signed).is_ok()
+        signed.map(|signed| *ready = *signed).is_ok()
     }
 
     /// The request with another OAuth token, after the upstream has refused the one before.
@@ -200,7 +201,7 @@ impl Attempts<'_> {
         target: &Target<'_>,
         is_last: bool,
         context: &mut RequestContext,
-    ) -> Option<Ready> {
+    ) -> Option<Box<Ready>> {
         // Nothing is charged for the refused attempt if the caller leaves meanwhile.
         context.request.record().status = Some(401);
         let renewed = self.prepare(target, is_last, context).await;

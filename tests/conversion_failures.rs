@@ -17,6 +17,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_stream_that_begins_with_a_failure_has_a_status,
         a_native_stream_stays_as_it_is,
+        a_failure_told_with_a_success_status_does_not_quote_the_key,
         limits_are_told_in_the_callers_words,
         the_time_to_try_again_is_told,
         a_provider_without_money_is_not_the_callers_cap,
@@ -77,6 +78,25 @@ async fn a_native_stream_stays_as_it_is(database: Database) {
     let answer = team.caller().send(messages(SONNET, json!({"stream": true}))).await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.text(), named(&overloaded()));
+}
+
+async fn a_failure_told_with_a_success_status_does_not_quote_the_key(database: Database) {
+    let (_app, team) = start(&database).await;
+    let key = "key-anthropic_api_key-of-the-team";
+    let failure = json!({"type": "error",
+        "error": {"type": "api_error", "message": format!("bad key {key}")}});
+    team.upstream.push(Script::json(200, &failure));
+    let answer = team.caller().send(chat(SONNET, json!({}))).await;
+    let error = is_error(&answer, 502, "upstream_error");
+    assert_eq!(team.upstream.last_request().header("x-api-key"), Some(key));
+    assert_eq!(error["message"], "The provider gave no usable answer: bad key [redacted].");
+    let mut events = claude_events(&["Morning."]);
+    events.truncate(3);
+    events.push(failure);
+    team.upstream.push(Script::sse(events.iter().map(named)));
+    let answer = team.caller().send(chat(SONNET, json!({"stream": true}))).await.expect(200);
+    let masked = format!("bad key {}", "*".repeat(key.len()));
+    assert!(answer.text().contains(&masked), "{}", answer.text());
 }
 
 /// An error of a provider with these headers.

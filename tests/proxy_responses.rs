@@ -10,7 +10,7 @@ use crate::{
         connection::Connection,
         database::Database,
         fixture::Fixture,
-        script::Script,
+        script::{Script, data},
     },
 };
 
@@ -18,6 +18,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases![
         an_uncompressed_error_is_searched_for_the_key,
         the_body_of_a_compressed_error_is_replaced,
+        an_error_told_with_a_success_status_is_searched_for_the_key,
         an_answer_without_a_body_ends_with_its_head,
         an_empty_answer_is_relayed,
     ]
@@ -46,6 +47,22 @@ async fn the_body_of_a_compressed_error_is_replaced(database: Database) {
     // The gateway's own errors are marked as such.
     let refused = app.anonymous().send(Fixture::chat()).await;
     gateway_error(&refused, 401, "missing_api_key");
+}
+
+async fn an_error_told_with_a_success_status_is_searched_for_the_key(database: Database) {
+    let (_app, team) = TestApp::start_with_workspace(&database).await;
+    let masked = "*".repeat(team.provider_key.len());
+    let error = json!({"error": {"message": format!("bad key {}", team.provider_key)}}).to_string();
+    let expected = error.replace(&team.provider_key, &masked);
+    team.upstream.push(Script::new().sized(200, &[], error.clone()));
+    assert_eq!(team.caller().send(Fixture::chat()).await.expect(200).text(), expected);
+    let (event, expected) = (data(&error), data(&expected));
+    for cut in [1, event.len() / 2, event.len() - 10] {
+        let (before, after) = event.split_at(cut);
+        team.upstream.push(Script::sse([before.to_owned(), after.to_owned()]));
+        let answer = team.caller().send(Fixture::chat_stream()).await.expect(200);
+        assert_eq!(answer.text(), expected, "{cut}");
+    }
 }
 
 async fn an_answer_without_a_body_ends_with_its_head(database: Database) {

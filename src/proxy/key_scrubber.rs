@@ -68,7 +68,7 @@ pub fn scrubbed_length(body: &[u8], secrets: &[&[u8]]) -> usize {
 
 /// How many bytes at the end of `text` are a proper prefix of `secret`, the longest possible: the
 /// Knuth-Morris-Pratt automaton, run over the last bytes that can be one.
-fn partial_secret_length(text: &[u8], secret: &[u8]) -> usize {
+pub(super) fn partial_secret_length(text: &[u8], secret: &[u8]) -> usize {
     let byte = |at: usize| secret.get(at).copied();
     // For each prefix, the longest shorter prefix that it ends with.
     let mut failures = vec![0; secret.len()];

@@ -16,6 +16,7 @@ pub mod conversion;
 pub mod error;
 pub mod guard;
 pub mod headers;
+pub mod key_mask;
 pub mod key_scrubber;
 pub mod model_list;
 pub mod off_worker;

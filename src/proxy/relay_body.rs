@@ -16,6 +16,7 @@ use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
 use super::error::ProxyError;
 use super::guard::note_answer;
+use super::key_mask::KeyMask;
 use super::restore::{AnswerRestorer, Refusal};
 use super::shared_account::ResponseOwner;
 use crate::llm::answer::{StreamEnd, StreamForm};
@@ -54,6 +55,7 @@ type Edited = Option<(Box<AnswerRestorer>, Option<Bytes>)>;
 /// has left, which closes the upstream's connection.
 pub struct RelayBody {
     pub upstream: Option<UpstreamBody>,
+    pub key_mask: KeyMask,
     pub first: Option<Bytes>,
     pub watch: Watch,
     pub converter: Option<Box<AnswerConverter>>,

@@ -18,6 +18,7 @@ use super::answer_reader::{AnswerKind, Watch, is_compressed};
 use super::context::RequestContext;
 use super::error::{GATEWAY_HEADER, ProxyError, SHOULD_RETRY};
 use super::headers::{content_length, copy_downstream};
+use super::key_mask::KeyMask;
 use super::key_scrubber::{MAX_ERROR_BYTES, scrub, scrubbed_length};
 use super::policy_headers::insert_policy_headers;
 use super::prologue::{ERROR_TYPE, Prologue, take_prologue};
@@ -250,15 +251,16 @@ pub fn relay(
                         None => (row.code, "the answer can't be put into the caller's format"),
                     };
                     context.request.attempt_failed(code, cause.to_owned());
-                    // The provider's own words may quote the request.
-                    let mut body = match told {
-                        Some(told) => scrub(told.body.as_bytes(), &exposed).into_owned(),
-                        None => {
+                    let body = told.map_or_else(
+                        || {
                             let write =
                                 |error: GatewayError<'_>| answer.error_format.error_body(&error);
-                            error.render(request_id, write).into_bytes()
-                        }
-                    };
+                            error.render(request_id, write)
+                        },
+                        |told| told.body,
+                    );
+                    // The provider's own words may quote the request.
+                    let mut body = scrub(body.as_bytes(), &exposed).into_owned();
                     if let Some(restorer) = &restorer {
                         body = restorer.error_body(body);
                     }
@@ -291,9 +293,12 @@ pub fn relay(
     let is_scanning = status.is_success()
         && matches!(state, State::Open)
         && restorer.as_deref().is_some_and(AnswerRestorer::is_scanning);
+    drop(exposed);
+    let key_mask = KeyMask::new(secrets);
     let mut body = RelayBody {
         upstream,
-        first,
+        first: first.map(|first| key_mask.mask(first)),
+        key_mask,
         watch,
         converter,
         silence: None,

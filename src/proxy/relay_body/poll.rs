@@ -44,6 +44,11 @@ impl MessageBody for RelayBody {
                     let Poll::Ready(next) = Pin::new(upstream).poll_next(cx) else {
                         return this.poll_silence(cx).map(|ping| Some(Ok(ping)));
                     };
+                    let next = match next {
+                        Some(Ok(chunk)) => Some(Ok(this.key_mask.push(chunk))),
+                        Some(Err(error)) => Some(Err(error)),
+                        None => this.key_mask.finish().map(Ok),
+                    };
                     match next {
                         Some(Ok(chunk)) => {
                             let down = this.pass(chunk);

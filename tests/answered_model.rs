@@ -22,12 +22,16 @@ pub(crate) fn cases() -> Vec<Case> {
     cases![
         another_model_that_answers_is_charged_at_its_own_price,
         a_configurations_own_price_applies_whatever_answers,
+        a_price_without_an_extra_that_was_asked_for_is_not_used,
     ]
 }
 
 /// The configured model. The organization has prices for it and for the other one.
 const PINNED: &str = "gpt-4o-mini";
 const OTHER: &str = "gpt-4o";
+
+/// What a faster tier costs, which the other model's price lacks.
+const PRIORITY: i128 = 2;
 
 /// Answers as the model that the request's field `user` names.
 fn answer(request: &RecordedRequest) -> Script {
@@ -45,8 +49,9 @@ fn answer(request: &RecordedRequest) -> Script {
 const PRICES: &str = "/api/v1/model-prices";
 
 async fn team(app: &TestApp) -> Fixture {
-    for (model, input) in [(PINNED, 0.15), (OTHER, 2.5)] {
-        let price = json!({"input": input, "cached_input": 0.1, "output": 10});
+    for (model, input, priority) in [(PINNED, 0.15, Some(PRIORITY)), (OTHER, 2.5, None)] {
+        let price = json!({"input": input, "cached_input": 0.1, "output": 10,
+            "priority_factor": priority});
         let body = json!({"provider": "openai_compatible", "model": model, "price": price});
         app.admin().post_json(PRICES, &body).await.expect(201);
     }
@@ -62,7 +67,12 @@ async fn row(app: &TestApp, team: &Fixture, model: &str, stream: bool, count: us
     let mut body = question(stream);
     body["user"] = model.into();
     body["max_tokens"] = 100.into();
-    let request = Request::post_json(&Fixture::route("chat/completions"), &body);
+    row_of(app, team, &body, count).await
+}
+
+/// Sends a request, and returns its row.
+async fn row_of(app: &TestApp, team: &Fixture, body: &Value, count: usize) -> Value {
+    let request = Request::post_json(&Fixture::route("chat/completions"), body);
     team.caller().send(request).await.expect(200);
     rows_at_least(app.database(), count).await;
     let rows = app.admin().get(&team.path("requests")).await.expect(200).json();
@@ -127,4 +137,20 @@ async fn a_configurations_own_price_applies_whatever_answers(database: Database)
     assert_eq!(row["model_used"], OTHER);
     assert!(text(&row, "price_version").starts_with("configuration:"), "{row}");
     assert_eq!(nanos(&row["cost_usd"]), 500_000_000);
+}
+
+async fn a_price_without_an_extra_that_was_asked_for_is_not_used(database: Database) {
+    let app = TestApp::start(&database).await;
+    let (admin, team) = (app.admin(), team(&app).await);
+    let matchers = [("workspace_id", team.workspace_id.as_str())];
+    let cap = spend_cap(&admin, "the cap", &matchers, ("monthly", 1_000_000_000)).await;
+    let (version, cost) = price(&admin, PINNED).await;
+    let mut body = question(false);
+    body["user"] = OTHER.into();
+    body["max_tokens"] = 100.into();
+    body["service_tier"] = "priority".into();
+    let row = row_of(&app, &team, &body, 1).await;
+    assert_eq!((&row["model_used"], &row["price_version"]), (&json!(OTHER), &version), "{row}");
+    assert_eq!(nanos(&row["cost_usd"]), PRIORITY * cost, "{row}");
+    has_spent(&admin, &cap, PRIORITY * cost).await;
 }

@@ -3,6 +3,7 @@
 use super::record::{AttemptEnd, SUBSCRIPTION, UsageSource};
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::money::NanoUsd;
+use crate::domain::pricing::resolve::ResolvedPrice;
 use crate::domain::pricing::{Extras, ToolCalls};
 use crate::domain::tokens::TokenUsage;
 use crate::policy::limits::Amounts;
@@ -17,7 +18,8 @@ pub(super) struct Charge {
 }
 
 impl Charge {
-    /// For this usage at a target, by the price of the model that answered.
+    /// For this usage at a target, by the price of the model that answered if that is known, else by that of
+    /// the model that was asked for.
     pub(super) fn of(
         (upstream, model, extras): (&UpstreamEntry, &UpstreamModel, &Extras),
         usage: &TokenUsage,
@@ -29,13 +31,16 @@ impl Charge {
             return Self { cost: Some(NanoUsd::ZERO), tokens: 0, price_version: None };
         }
         let tokens = usage.input.unwrap_or(0).saturating_add(usage.output.unwrap_or(0));
+        let cost_at = |price: &ResolvedPrice| price.price.cost_with(usage, extras, calls);
         let used_price = model_used.and_then(|used| upstream.price_of_used(model, used));
-        let price = used_price.as_ref().or(model.price.as_ref());
-        Self {
-            cost: price.and_then(|price| price.price.cost_with(usage, extras, calls)),
-            tokens: i64::try_from(tokens).unwrap_or(i64::MAX),
-            price_version: used_price.map(|price| price.version),
-        }
+        // It may lack the price of what the request asked for beside its tokens; the model that was asked
+        // for then has it.
+        let at_used = used_price.and_then(|price| Some((cost_at(&price)?, price.version)));
+        let (cost, price_version) = match at_used {
+            Some((cost, version)) => (Some(cost), Some(version)),
+            None => (model.price.as_ref().and_then(cost_at), None),
+        };
+        Self { cost, tokens: i64::try_from(tokens).unwrap_or(i64::MAX), price_version }
     }
 
     /// What limits count.

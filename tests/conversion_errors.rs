@@ -18,6 +18,7 @@ use crate::support::{
 
 pub(crate) fn cases() -> Vec<Case> {
     cases![
+        a_model_id_with_dot_segments_gets_400,
         what_can_not_be_converted_is_refused,
         what_is_left_out_is_named,
         nova_thinks_hardest_without_a_limit,
@@ -274,4 +275,21 @@ async fn a_break_after_the_end_is_no_loss(database: Database) {
     assert_eq!(answer.ending, BodyEnd::Complete);
     let row = last_row(&app, 1).await;
     assert_eq!((row.outcome.as_str(), row.output_tokens), ("completed", Some(2)), "{row:?}");
+}
+
+/// Such a name may end in the path of a request, where it would lead to another model than the one whose
+/// price counts.
+async fn a_model_id_with_dot_segments_gets_400(database: Database) {
+    let (_app, team) = start(&database).await;
+    team.configure("any", json!({"provider": "bedrock", "model": null})).await;
+    for model in [
+        "bedrock/global.anthropic.claude-haiku-4-5/../global.anthropic.claude-opus-4-6-v1",
+        "bedrock/global.anthropic.claude-haiku-4-5/%2e%2e/global.anthropic.claude-opus-4-6-v1",
+        "bedrock/global.anthropic.claude-haiku-4-5\\..\\x",
+        "custom/any/global.anthropic.claude-haiku-4-5/../global.anthropic.claude-opus-4-6-v1",
+        "gemini/gemini-2.5-flash/../gemini-2.5-pro",
+    ] {
+        is_error(&team.caller().send(chat(model, json!({}))).await, 400, "invalid_model_id");
+    }
+    assert_eq!(team.upstream.seen().requests.len(), 0);
 }

@@ -278,7 +278,7 @@ pub fn decode_model_id(id: &str) -> Option<String> {
 
 /// Whether an id is, or holds behind an encoded slash, a form of `.` or `..`. Upstreams differ in how
 /// often they decode and where they split, so encodings of encodings are undone as well.
-fn climbs(id: &str) -> bool {
+pub(super) fn climbs(id: &str) -> bool {
     let mut form = id.as_bytes().to_vec();
     for _ in 0..4 {
         let dots = form

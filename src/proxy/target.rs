@@ -19,7 +19,7 @@ use super::guard::GuardedBody;
 use super::headers::{add_content_encoding, upstream_headers};
 use super::path_segment::path_segment;
 use super::read::CallerBody;
-use super::route::ProxyRoute;
+use super::route::{ProxyRoute, climbs};
 use super::unmetered::endpoint_for;
 use crate::accounting::target_facts::TargetFacts;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
@@ -164,6 +164,10 @@ impl<'r> Target<'r> {
             if is_replaced || api == UpstreamApi::Converse {
                 own_operation = own_operation.for_model(encoded());
             }
+        }
+        // What the caller names in a body may end in a path, too.
+        if own_operation.model_in_path().is_some_and(climbs) {
+            return Err(ProxyError::BadModelId);
         }
         fit_body(&mut edits, (operation, &own_operation), (model, is_replaced), headers);
         let allowed = operation.parameters();

@@ -70,7 +70,7 @@ impl ProxyError {
                 StatusCode::BAD_REQUEST,
                 "invalid_model_id",
                 Never,
-                "The model id in the path holds '.' or '..' as a path segment. Use the id as the model listing shows it.",
+                "The model id holds '.' or '..' as a path segment. Use the id as the model listing shows it.",
             ),
             Self::ModelMissing => row(
                 StatusCode::BAD_REQUEST,

@@ -8,7 +8,7 @@ use crate::support::{
     case::{Case, cases},
     database::Database,
     fixture::Fixture,
-    http::Answer,
+    http::{Answer, Request},
     ledger_rows::{self, Row},
     openai::{self, Usage},
     policies::spend_cap,
@@ -22,6 +22,7 @@ pub(crate) fn cases() -> Vec<Case> {
         without_a_cap_the_cost_is_unknown,
         anthropics_speed_and_region_have_factors,
         searches_are_reserved_and_charged,
+        searches_of_a_stream_that_breaks_off_are_charged_as_allowed,
         openais_searches_are_reserved_and_charged,
         an_unknown_window_bounds_no_stored_input,
     ]
@@ -193,6 +194,48 @@ async fn searches_are_reserved_and_charged(database: Database) {
     assert_eq!(row.cost, Some(1000 * 1_000 + 10 * 5_000 + 10_000_000), "{row:?}");
 }
 
+async fn searches_of_a_stream_that_breaks_off_are_charged_as_allowed(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = start(&app, None).await;
+    let usage = json!({"input_tokens": 50, "output_tokens": 1,
+        "server_tool_use": {"web_search_requests": 0}});
+    let begun = json!({"type": "message_start", "message": {"id": "msg_1", "type": "message",
+        "role": "assistant", "model": "claude-haiku-4-5", "content": [], "usage": usage}});
+    let query = json!({"type": "content_block_delta", "index": 0,
+        "delta": {"type": "input_json_delta", "partial_json": "{\"query\":\"weather\"}"}});
+    let failed =
+        json!({"type": "error", "error": {"type": "overloaded_error", "message": "Busy."}});
+    let block = json!({"type": "content_block_start", "index": 0, "content_block": {
+        "type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}});
+    let event =
+        |event: &Value| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap());
+    let search = json!({"stream": true,
+        "tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 2}]});
+    for (number, (script, has_searched)) in [
+        (
+            Script::sse_head()
+                .chunk(event(&begun))
+                .chunk(event(&block))
+                .chunk(event(&query))
+                .reset(),
+            true,
+        ),
+        (Script::sse([&begun, &block, &query, &failed].map(event)), true),
+        (Script::sse([&begun, &failed].map(event)), false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        team.upstream.push(script);
+        let _ = team
+            .caller()
+            .try_send(Request::post_json(MESSAGES, &question("claude-haiku-4-5", search.clone())))
+            .await;
+        let cost = last_row(&app, number + 1).await.cost.unwrap();
+        assert_eq!(i128::from(cost) >= 2 * CENT, has_searched, "{number}: {cost}");
+    }
+}
+
 async fn openais_searches_are_reserved_and_charged(database: Database) {
     let app = TestApp::start(&database).await;
     let team = start(&app, Some(10_000)).await;
@@ -203,9 +246,12 @@ async fn openais_searches_are_reserved_and_charged(database: Database) {
         json!({"model": "gpt-5.4", "input": "Hello", "max_output_tokens": 100, "tools": tools});
     has_no_price(&team.caller().post_json(RESPONSES, &asked).await, "max_tool_calls");
     asked["max_tool_calls"] = 2.into();
-    let item = |kind: &str| json!({"type": kind, "id": "ws_1", "status": "completed"});
+    let item = |kind: &str, id: &str| json!({"type": kind, "id": id, "status": "completed"});
     let answer = |status: &str| {
-        let output = json!([item("web_search_call"), item("file_search_call"), item("web_search_call"),
+        let output = json!([item("web_search_call", "ws_1"), item("file_search_call", "fs_1"),
+            item("web_search_call", "ws_2"),
+            {"type": "web_search_call", "id": "ws_3", "status": "completed",
+                "action": {"type": "open_page", "url": "https://example.com"}},
             {"type": "message", "role": "assistant",
                 "content": [{"type": "output_text", "text": "Not a \"web_search_call\"."}]}]);
         json!({"id": "resp_1", "object": "response", "status": status, "model": "gpt-5.4",
@@ -223,11 +269,13 @@ async fn openais_searches_are_reserved_and_charged(database: Database) {
         format!("event: {kind}\ndata: {event}\n\n")
     };
     let searched =
-        |kind: &str| event(&format!("response.{kind}.completed"), json!({"item_id": "ws_1"}));
+        |kind: &str, id: &str| event(&format!("response.{kind}.completed"), json!({"item_id": id}));
+    // Of the second search there is no event.
     let events = [
-        searched("web_search_call"),
-        searched("file_search_call"),
-        searched("web_search_call"),
+        searched("web_search_call", "ws_1"),
+        searched("web_search_call", "ws_1"),
+        searched("file_search_call", "fs_1"),
+        searched("web_search_call", "ws_3"),
         event("response.output_text.delta", json!({"delta": "Hi"})),
         event("response.completed", json!({"response": answer("completed")})),
     ];

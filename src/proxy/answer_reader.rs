@@ -12,6 +12,7 @@ use crate::llm::answer::{
 };
 use crate::llm::format::Format;
 use crate::llm::invoke::usage_in_headers;
+use crate::llm::usage::ReportedUsage;
 
 /// Whether the body is in one of the codings of the HTTP Content Coding Registry that hide what it
 /// says. `identity`, and words that are none of them, hide nothing.
@@ -127,19 +128,26 @@ impl Watch {
             Self::Stream(answer) => answer.observed().clone(),
         };
         let most = request.max_output_tokens();
+        // What was reported before an error is no count of the text after it.
+        let is_final = is_completed && observed.content != AnswerContent::Error;
+        // Streams of messages count searches at their end; their beginning may say that there are none.
+        let counts_at_end = matches!(
+            self,
+            Self::Stream(answer) if answer.format() == Format::Messages && answer.has_written()
+        );
+        let counts_calls =
+            |report: &ReportedUsage| is_final || !counts_at_end || report.web_searches > 0;
         let summary = &mut request.answer;
         if is_model_answer && !matches!(self, Self::None | Self::Unreadable) {
             summary.content = Some(observed.content);
         }
-        summary.calls = observed.usage.map(|report| ToolCalls {
+        summary.calls = observed.usage.filter(counts_calls).map(|report| ToolCalls {
             web_searches: observed.calls.web_searches + u64::from(report.web_searches),
             ..observed.calls
         });
         summary.usage = observed.usage.map(|report| report.tokens(most));
         let has_both_counts =
             summary.usage.is_some_and(|usage| usage.input.is_some() && usage.output.is_some());
-        // What was reported before an error is no count of the text after it.
-        let is_final = is_completed && observed.content != AnswerContent::Error;
         summary.text = match self {
             _ if has_both_counts && is_final => None,
             Self::None | Self::Unreadable | Self::Undecided(_) => None,

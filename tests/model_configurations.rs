@@ -246,6 +246,11 @@ async fn an_editor_cannot_change_where_requests_go(database: Database) {
         json!({"forward_headers": []}),
         json!({"forward_headers": null}),
         json!({"model": "allowed", "auth": "api-key"}),
+        // Policies may name another configuration so.
+        json!({"name": "another"}),
+        json!({"default_parameters": {"models": ["dear"], "route": "fallback"}}),
+        json!({"default_parameters": {"extra_body": {"model": "dear"}}}),
+        json!({"default_parameters": {"tools": [{"type": "web_search", "model": "dear"}]}}),
     ] {
         let answer = editor.patch(&path, &patch).await;
         assert_eq!(answer.status, 403, "{patch}: {}", answer.text());
@@ -256,13 +261,20 @@ async fn an_editor_cannot_change_where_requests_go(database: Database) {
     let changed = differences(&before, &database.dump().await);
     assert!(changed.is_empty(), "{changed:#?}");
     let rest = json!({
-        "name": "tuned", "description": "By an editor", "model": "n", "enabled": false,
+        "description": "By an editor", "model": "n", "enabled": false,
         "default_parameters": {"seed": 1}, "stream_usage": "leave", "timeouts": {"idle_ms": 9},
         "strict_conversion": true,
         "max_concurrent_requests": 3, "base_url": team.upstream.base_url(), "auth": "BEARER",
     });
     let after = editor.patch(&path, &rest).await.expect(200).json();
-    assert_eq!((&after["name"], &after["enabled"]), (&json!("tuned"), &json!(false)));
+    assert_eq!((&after["model"], &after["enabled"]), (&json!("n"), &json!(false)));
+    let chosen = json!({"name": "tuned", "default_parameters": {"seed": 1, "models": ["dear"]}});
+    let after = tenants.app.admin().patch(&path, &chosen).await.expect(200).json();
+    editor.patch(&path, &json!({"description": "Still by an editor"})).await.expect(200);
+    assert_eq!(
+        (&after["name"], &after["default_parameters"]),
+        (&chosen["name"], &chosen["default_parameters"])
+    );
 }
 
 async fn a_disabled_configuration_gets_404(database: Database) {

@@ -10,6 +10,7 @@ use crate::support::{
     database::Database,
     fixture::{Fixture, question},
     http::{Answer, Request},
+    openai::{self, Usage},
     problems::{problem, wrong_fields},
     script::Script,
     secrets,
@@ -24,6 +25,7 @@ pub(crate) fn cases() -> Vec<Case> {
         only_the_organization_says_where_its_secret_goes,
         a_secret_in_use_is_not_deleted,
         state_at_the_provider_is_not_shared,
+        no_provider_shares_what_it_stores,
         other_organizations_do_not_inherit,
         rotation_of_the_master_key_keeps_them,
     ]
@@ -188,11 +190,20 @@ async fn only_the_organization_says_where_its_secret_goes(database: Database) {
         json!({"auth": "x-leak"}),
         json!({"forward_headers": ["x-team"]}),
         json!({"provider": "groq"}),
+        json!({"name": "another"}),
+        json!({"default_parameters": {"previous_response_id": "resp_1"}}),
+        json!({"default_parameters": {"conversation": {"id": "conv_1"}}}),
+        json!({"default_parameters": {"tools": [{"type": "file_search", "vector_store_ids": ["v"]}]}}),
     ] {
         problem(&workspace.patch(&one, &patch).await, 403, "organization_key_needed");
     }
-    workspace.patch(&one, &json!({"description": "ours", "enabled": true})).await.expect(200);
-    app.admin().patch(&one, &json!({"base_url": elsewhere})).await.expect(200);
+    let harmless = json!({"description": "ours", "enabled": true,
+        "default_parameters": {"temperature": 0.2}});
+    workspace.patch(&one, &harmless).await.expect(200);
+    let own = json!({"base_url": elsewhere, "default_parameters": {"prompt": {"id": "pmpt_1"}}});
+    app.admin().patch(&one, &own).await.expect(200);
+    workspace.patch(&one, &json!({"description": "still ours"})).await.expect(200);
+    app.admin().patch(&one, &json!({"default_parameters": {}})).await.expect(200);
     team.upstream.push(answer());
     team.caller().send(asks("/providers/shared/v1/chat/completions")).await.expect(200);
     assert_eq!(team.upstream.last_request().path(), "/v1/elsewhere/chat/completions");
@@ -239,6 +250,140 @@ async fn state_at_the_provider_is_not_shared(database: Database) {
             "usage": {"input_tokens": 5, "output_tokens": 1, "total_tokens": 6}}),
     ));
     let body = json!({"model": "gpt-4o-mini", "input": "Hi", "previous_response_id": "resp_1"});
+    team.caller().post_json("/openai/v1/responses", &body).await.expect(200);
+}
+
+const STORED_PROMPT: &str = "arn:aws:bedrock:us-east-1:123456789012:prompt/ABCDEFGHIJ";
+
+fn item(item: &Value) -> Value {
+    json!({"model": "gpt-4o-mini", "input": [{"role": "user", "content": "Again"}, item]})
+}
+
+/// Requests that refer to what is stored, and the field that does.
+fn references() -> Vec<(String, Value, &'static str)> {
+    let gemini = "/gemini/v1beta/models/gemini-2.5-flash:generateContent";
+    let with_tool = |body: Value, tool: Value| {
+        let mut body = body;
+        body["tools"] = json!([tool]);
+        body
+    };
+    let contents = json!({"contents": [{"parts": [{"text": "Hi"}]}]});
+    let messages =
+        json!({"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]});
+    let input = json!({"model": "m", "input": "Hi"});
+    let with_container = |container: Value| {
+        let mut body = messages.clone();
+        body["container"] = container;
+        body
+    };
+    let mut azure = messages.clone();
+    azure["data_sources"] = json!([{"type": "azure_search", "parameters": {"index_name": "i"}}]);
+    let file_search = json!({"fileSearch": {"fileSearchStoreNames": ["fileSearchStores/1"]}});
+    let snake_case = json!({"file_search": {"file_search_store_names": ["fileSearchStores/1"]}});
+    let index = json!({"retrieval": {"vertexAiSearch": {"datastore": "projects/p"}}});
+    let corpus = json!({"retrieval": {"vertexRagStore": {"ragResources": [{"ragCorpus": "c"}]}}});
+    let audio = json!({"model": "gpt-audio", "messages": [{"role": "user", "content": "Hi"},
+        {"role": "assistant", "audio": {"id": "audio_1"}}]});
+    let library = json!({"type": "document_library", "library_ids": ["l"]});
+    let collection = json!({"type": "collections_search", "collection_ids": ["c"]});
+    let skills = json!({"skills": [{"type": "custom", "skill_id": "s", "version": "latest"}]});
+    let configured = "/providers/shared/v1beta/models/m:generateContent".to_owned();
+    let prompt = STORED_PROMPT.replace(':', "%3A").replace('/', "%2F");
+    let prompt = format!("/bedrock/model/{prompt}/converse");
+    let mut references = vec![
+        (
+            gemini.to_owned(),
+            with_tool(contents.clone(), file_search.clone()),
+            "fileSearchStoreNames",
+        ),
+        (gemini.to_owned(), with_tool(contents.clone(), snake_case), "file_search_store_names"),
+        (gemini.to_owned(), with_tool(contents.clone(), index), "vertexAiSearch"),
+        (gemini.to_owned(), with_tool(contents.clone(), corpus), "vertexRagStore"),
+        (configured, with_tool(contents, file_search), "fileSearchStoreNames"),
+        ("/openai/v1/chat/completions".to_owned(), audio, "audio"),
+        (
+            "/mistral/v1/chat/completions".to_owned(),
+            with_tool(messages.clone(), library),
+            "library_ids",
+        ),
+        ("/xai/v1/responses".to_owned(), with_tool(input, collection), "collection_ids"),
+        ("/azure/openai/v1/chat/completions".to_owned(), azure, "data_sources"),
+        ("/anthropic/v1/messages".to_owned(), with_container(skills), "skill_id"),
+        ("/anthropic/v1/messages".to_owned(), with_container(json!({"id": "c"})), "container"),
+        (prompt, json!({"promptVariables": {}}), "model"),
+        ("/providers/prompt/model/m/converse".to_owned(), json!({"promptVariables": {}}), "model"),
+        (
+            "/v1/chat/completions".to_owned(),
+            json!({"model": format!("bedrock/{STORED_PROMPT}"), "max_tokens": 5,
+                "messages": [{"role": "user", "content": "Hi"}]}),
+            "model",
+        ),
+    ];
+    for kind in ["message", "function_call", "image_generation_call", "mcp_call", "web_search_call"]
+    {
+        let body = item(&json!({"type": kind, "id": "item_1", "status": "completed"}));
+        references.push(("/openai/v1/responses".to_owned(), body, "item_reference"));
+    }
+    references
+}
+
+async fn no_provider_shares_what_it_stores(database: Database) {
+    secrets::register(SHARED);
+    let providers = ["openai", "anthropic", "gemini", "mistral", "xai", "azure", "bedrock"];
+    let (app, team) = TestApp::in_place_of(&database, &providers).await;
+    for (name, value) in [
+        (NAME, SHARED),
+        ("ANTHROPIC_API_KEY", SHARED),
+        ("GOOGLE_API_KEY", SHARED),
+        ("MISTRAL_API_KEY", SHARED),
+        ("XAI_API_KEY", SHARED),
+        ("AZURE_FOUNDRY_API_KEY", SHARED),
+        ("AZURE_FOUNDRY_RESOURCE_NAME", "resource"),
+        ("AWS_BEARER_TOKEN_BEDROCK", SHARED),
+    ] {
+        app.admin().put(&path(name), &json!({"value": value})).await.expect(201);
+    }
+    let shared = json!({"provider": "gemini", "model": "m", "api_key_name": "GOOGLE_API_KEY"});
+    team.configure("shared", shared).await;
+    let prompt = json!({"provider": "bedrock", "model": STORED_PROMPT,
+        "api_key_name": "AWS_BEARER_TOKEN_BEDROCK"});
+    team.configure("prompt", prompt).await;
+    let references = references();
+    for (path, body, field) in &references {
+        let refused = team.caller().post_json(path, body).await;
+        assert_eq!(refused.status, 400, "{path} {body}: {}", refused.text());
+        let expected = format!("'{field}' refers to what the provider stores");
+        assert!(refused.text().contains(&expected), "{path} {body}: {}", refused.text());
+    }
+    assert_eq!(team.upstream.seen().requests.len(), 0);
+    // A conversation that is sent back whole, with the ids that its items had.
+    for whole in [
+        json!({"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "t"}]}),
+        json!({"type": "reasoning", "summary": [], "encrypted_content": "e"}),
+        json!({"type": "function_call", "call_id": "c", "name": "n", "arguments": "{}"}),
+        json!({"type": "image_generation_call", "result": "iVBORw0KGgo="}),
+        json!({"type": "web_search_call", "action": {"type": "search", "query": "q"}}),
+    ] {
+        let mut body = item(&whole);
+        body["input"][1]["id"] = "item_1".into();
+        team.upstream.push(openai::response("Fine.", Usage::USUAL));
+        let answer = team.caller().post_json("/openai/v1/responses", &body).await;
+        assert_eq!(answer.status, 200, "{body}: {}", answer.text());
+    }
+    // A skill of Anthropic's own.
+    let skills = json!([{"type": "anthropic", "skill_id": "pptx", "version": "latest"}]);
+    let body = json!({"model": "m", "max_tokens": 5, "container": {"skills": skills},
+        "messages": [{"role": "user", "content": "Hi"}]});
+    team.upstream.push(Script::json(
+        200,
+        &json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn",
+            "content": [{"type": "text", "text": "Hi."}], "usage": {"input_tokens": 5, "output_tokens": 1}}),
+    ));
+    team.caller().post_json("/anthropic/v1/messages", &body).await.expect(200);
+    // With a secret of its own, all of it is the workspace's.
+    team.put_secret(NAME, "sk-of-this-workspace").await;
+    let body = item(&json!({"type": "image_generation_call", "id": "ig_1"}));
+    team.upstream.push(openai::response("Fine.", Usage::USUAL));
     team.caller().post_json("/openai/v1/responses", &body).await.expect(200);
 }
 

@@ -1,5 +1,8 @@
 //! The changes of a model configuration that need more than the permission to change one.
 
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
 use super::validate::Inspected;
 use super::{ModelConfiguration, ModelConfigurationFields, ModelConfigurationPatch};
 use crate::api::error::ApiError;
@@ -8,6 +11,9 @@ use crate::db::Conn;
 use crate::db::secrets::list_secrets_of_configuration;
 use crate::domain::permissions::Permission;
 use crate::domain::scope::WorkspaceScope;
+use crate::llm::limits::BodyFacts;
+use crate::llm::stored_state::StoredState;
+use crate::providers::quirks;
 
 /// The fields after the patch and their mistakes, if the principal may make each of the changes.
 pub(super) fn apply_patch(
@@ -43,9 +49,9 @@ pub(super) fn check_price_permission(
             Err(ApiError::Forbidden {
                 code: "permission_denied",
                 detail: format!(
-                    "Setting {field} needs a key of the organization with the permission {} if the \
-                     configuration has a price or limits of its own, because spend caps depend on \
-                     them.",
+                    "Setting {field} needs a key of the organization with the permission {}, because \
+                     spend caps depend on it. ('model', 'base_url' and 'provider' need it while the \
+                     configuration has a price or limits of its own.)",
                     Permission::OrganizationManage
                 ),
             })
@@ -72,12 +78,40 @@ pub(super) fn price_change(
         ("model", own.is_some_and(|own| own.model != after.model)),
         ("base_url", own.is_some_and(|own| own.base_url != after.base_url)),
         ("provider", own.is_some_and(|own| own.provider != after.provider)),
+        (
+            "default_parameters that may choose another model",
+            changes_parameters(before, after) && choose_model(&after.default_parameters),
+        ),
     ]
     .into_iter()
     .find_map(|(field, differs)| differs.then_some(field))
 }
 
-/// Where the organization's secrets are sent is for the organization to say.
+fn changes_parameters(
+    before: Option<&ModelConfigurationFields>,
+    after: &ModelConfigurationFields,
+) -> bool {
+    before.is_none_or(|before| before.default_parameters != after.default_parameters)
+}
+
+/// Whether body fields may choose another model, provider or price than the configured one, at any host.
+fn choose_model(parameters: &Map<String, Value>) -> bool {
+    let parsed = BodyFacts::parse(Bytes::from(json(parameters)));
+    parsed.map_or(true, |(body, facts)| quirks("").model_override(&body, &facts).is_some())
+}
+
+/// Whether body fields refer to what the provider stores for the account.
+fn refer_to_stored(parameters: &Map<String, Value>) -> bool {
+    let state = StoredState::of(json(parameters).as_bytes());
+    state.previous_response.is_some() || state.other().is_some()
+}
+
+fn json(parameters: &Map<String, Value>) -> String {
+    serde_json::to_string(parameters).unwrap_or_default()
+}
+
+/// Where the organization's secrets are sent, and what is read with them that others have stored, is for the
+/// organization to say.
 pub(super) async fn check_organizations_secrets(
     conn: &mut Conn,
     scope: WorkspaceScope,
@@ -88,7 +122,13 @@ pub(super) async fn check_organizations_secrets(
     if matches!(principal.scope, Scope::Organization(_)) {
         return Ok(());
     }
-    let Some(field) = connection_change(&before.fields, after) else { return Ok(()) };
+    let refers_to_stored = || {
+        let is_new = changes_parameters(Some(&before.fields), after);
+        (is_new && refer_to_stored(&after.default_parameters))
+            .then_some("default_parameters to refer to what the provider stores")
+    };
+    let changed = connection_change(&before.fields, after).or_else(refers_to_stored);
+    let Some(field) = changed else { return Ok(()) };
     let used = list_secrets_of_configuration(conn, scope, before.id).await?;
     match used.iter().find(|row| row.workspace_id.is_none()) {
         Some(row) => Err(ApiError::Forbidden {
@@ -109,6 +149,8 @@ fn connection_change(
     after: &ModelConfigurationFields,
 ) -> Option<&'static str> {
     [
+        // Policies name configurations, and callers do.
+        ("name", before.name != after.name),
         ("provider", before.provider != after.provider),
         ("base_url", before.base_url != after.base_url),
         ("api_key_name", before.api_key_name != after.api_key_name),

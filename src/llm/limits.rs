@@ -54,6 +54,13 @@ pub struct TargetLimits<'a> {
     pub assumed: AssumedLimits,
 }
 
+impl TargetLimits<'_> {
+    /// The most tokens of one answer, known or assumed.
+    fn longest_answer(&self) -> u64 {
+        self.model.max_output_tokens.unwrap_or(self.assumed.output_tokens)
+    }
+}
+
 /// The maximum that a request can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bound {
@@ -176,6 +183,20 @@ impl Bound {
         let unpriced = extras.unpriced.or(hosted_by);
         let extras = Extras { max_calls, unpriced, is_unbounded, ..extras };
         let (output_tokens, output_hard) = facts.output.tokens(target);
+        // Before each pass over the input the provider may read it to sum it up. The model then reads the
+        // summary, and no limit on the answer is known to hold for it.
+        let has_compaction = facts.has_compaction && target.format.writes_text();
+        let (input_tokens, output_tokens, output_hard) = if has_compaction {
+            let passes = if kind == InputKind::Searched { searches.saturating_add(1) } else { 1 };
+            let summaries = target.longest_answer().saturating_mul(passes);
+            (
+                input_tokens.saturating_mul(2).saturating_add(summaries),
+                output_tokens.saturating_add(summaries),
+                output_hard && target.model.max_output_tokens.is_some(),
+            )
+        } else {
+            (input_tokens, output_tokens, output_hard)
+        };
         Self {
             input_tokens,
             output_tokens,

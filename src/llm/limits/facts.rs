@@ -25,6 +25,8 @@ pub struct BodyFacts {
     is_responses: bool,
     /// OpenAI's `max_tool_calls`: the most calls of tools that run at the provider's.
     pub(super) max_tool_calls: Option<u64>,
+    /// Whether the provider may sum up the conversation before it answers.
+    pub(super) has_compaction: bool,
 }
 
 impl BodyFacts {
@@ -131,6 +133,8 @@ impl BodyFacts {
                 self.read_options(&key, first, tokens)?;
             }
             _ if is_thinking(key) => self.read_thinking(first, tokens)?,
+            _ if is_modalities(key) => self.output.read_modalities("modalities", first, tokens)?,
+            _ if is_compaction(key) => self.read_compaction(key, first, tokens)?,
             _ => self.read_source(key, first, tokens)?,
         }
         if key == b"prediction" && is_given(first) {
@@ -160,6 +164,25 @@ impl BodyFacts {
             self.answers_later |= matches!(key, b"background" | b"deferred");
         }
         Ok(())
+    }
+
+    /// A field that may ask for a summary of the conversation.
+    fn read_compaction<'a>(
+        &mut self,
+        key: &[u8],
+        first: Token<'a>,
+        tokens: &mut Tokenizer<'a>,
+    ) -> Result<(), SyntaxError> {
+        match key {
+            b"compaction" => {
+                self.has_compaction |= is_given(first);
+                tokens.skip(first)
+            }
+            _ => {
+                self.has_compaction |= has_compaction_inside(first, tokens)?;
+                Ok(())
+            }
+        }
     }
 
     /// An object about the model's thoughts.
@@ -214,6 +237,10 @@ impl BodyFacts {
                             self.input.read_content(first, tokens)?;
                         }
                         b"tools" => self.read_tools(first, tokens)?,
+                        _ if is_modalities(key) => {
+                            self.output.read_modalities("modalities", first, tokens)?;
+                        }
+                        _ if is_compaction(key) => self.read_compaction(key, first, tokens)?,
                         _ if hosted_field(key).is_none() && !is_stored(key) => {
                             let is_about_thoughts = is_about_thoughts || is_thinking(key);
                             self.read_merged(container, is_about_thoughts, first, tokens)?;
@@ -387,6 +414,40 @@ fn is_stored(key: &[u8]) -> bool {
             | b"attachments"
             | b"cached_content"
     )
+}
+
+/// Whether a field of this key, folded, lists the kinds of output that are wanted.
+fn is_modalities(key: &[u8]) -> bool {
+    matches!(key, b"modalities" | b"response_modalities" | b"responsemodalities")
+}
+
+/// Whether a field of this key, folded, may ask for a summary of the conversation: Anthropic's `compaction`,
+/// or an entry of `context_management` (Anthropic, "Compaction"; OpenAI, "Compaction").
+fn is_compaction(key: &[u8]) -> bool {
+    matches!(key, b"compaction" | b"context_management")
+}
+
+/// Reads a value, and returns whether an object in it has a `type` that begins with `compact`.
+fn has_compaction_inside<'a>(
+    first: Token<'a>,
+    tokens: &mut Tokenizer<'a>,
+) -> Result<bool, SyntaxError> {
+    let mut open = usize::from(matches!(first, Token::BeginObject | Token::BeginArray));
+    let (mut found, mut is_type) = (false, false);
+    while open > 0 {
+        let token = tokens.next()?;
+        match token {
+            Token::BeginObject | Token::BeginArray => open += 1,
+            Token::EndObject | Token::EndArray => open -= 1,
+            Token::String(kind) if is_type => {
+                found |= kind.text().is_some_and(|kind| kind.starts_with("compact"));
+            }
+            _ => {}
+        }
+        is_type = matches!(token, Token::Key(key)
+            if key.folded(&mut FoldBuffer::default()) == Some(b"type"));
+    }
+    Ok(found)
 }
 
 /// Reads a value, and returns whether a member of an object in it is `model`.

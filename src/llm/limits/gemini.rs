@@ -20,6 +20,7 @@ const TWO_WORDS: &[&str] = &[
     "functionresponse",
     "generatecontentrequest",
     "generationconfig",
+    "imageconfig",
     "inlinedata",
     "maxoutputtokens",
     "mediaresolution",
@@ -216,15 +217,11 @@ impl GeminiFacts {
                 }
                 tokens.skip(value)
             }),
-            b"responsemodalities" if value == Token::BeginArray => loop {
-                match tokens.next()? {
-                    Token::EndArray => return Ok(()),
-                    element => {
-                        output.note_modality(element);
-                        tokens.skip(element)?;
-                    }
-                }
-            },
+            b"imageconfig" => {
+                output.note_tier("imageConfig", value, &[]);
+                tokens.skip(value)
+            }
+            b"responsemodalities" => output.read_modalities("responseModalities", value, tokens),
             _ => tokens.skip(value),
         })
     }

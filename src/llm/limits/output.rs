@@ -4,7 +4,7 @@ use super::TargetLimits;
 use super::limit::Limit;
 use super::thinking::ThinkingFacts;
 use crate::domain::pricing::Extras;
-use crate::json::tokenizer::Token;
+use crate::json::tokenizer::{SyntaxError, Token, Tokenizer};
 use crate::llm::format::Format;
 
 /// Choices that are assumed where their number can't be read, as in `100.0` or `"100"`, which lenient
@@ -84,6 +84,8 @@ impl OutputFacts {
             b"inference_geo" => self.note_tier("inference_geo", value, &["global"]),
             b"speed" if is_one_of(value, &["fast"]) => self.extras.is_fast = true,
             b"speed" => self.note_tier("speed", value, &["standard"]),
+            // OpenRouter's; it is about images as output.
+            b"image_config" => self.note_tier("image_config", value, &[]),
             _ if CHOICES.iter().any(|name| name.as_bytes() == key) => {
                 self.note_choices(value);
             }
@@ -129,10 +131,26 @@ impl OutputFacts {
         self.gemini_thinking.note(value);
     }
 
-    /// A kind of output that was asked for. Images have a price of their own, which is not known.
-    pub(super) fn note_modality(&mut self, value: Token<'_>) {
-        if matches!(value, Token::String(_)) && !is_one_of(value, &["TEXT", "AUDIO"]) {
-            self.extras.unpriced.get_or_insert("responseModalities");
+    /// The kinds of output that a field asks for, its value read to the end. Images have a price of their
+    /// own, which is not known.
+    pub(super) fn read_modalities<'a>(
+        &mut self,
+        field: &'static str,
+        first: Token<'a>,
+        tokens: &mut Tokenizer<'a>,
+    ) -> Result<(), SyntaxError> {
+        match first {
+            Token::BeginArray => loop {
+                match tokens.next()? {
+                    Token::EndArray => return Ok(()),
+                    element => self.read_modalities(field, element, tokens)?,
+                }
+            },
+            Token::String(_) if !is_one_of(first, &["TEXT", "AUDIO", "text", "audio"]) => {
+                self.extras.unpriced.get_or_insert(field);
+                Ok(())
+            }
+            _ => tokens.skip(first),
         }
     }
 
@@ -192,7 +210,7 @@ impl OutputFacts {
             (largest, Some(max)) => (max.max(largest.unwrap_or(0)), true),
             (largest, None) => (target.assumed.output_tokens.max(largest.unwrap_or(0)), false),
         };
-        let most = target.model.max_output_tokens.unwrap_or(target.assumed.output_tokens);
+        let most = target.longest_answer();
         let (thoughts, is_bounded) = self.thinking.beside_answer(target.format, most);
         let (one, hard) = (one.saturating_add(thoughts), hard && is_bounded);
         let unread = if self.choices.is_unreadable { MAX_CHOICES } else { 1 };

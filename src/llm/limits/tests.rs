@@ -176,6 +176,22 @@ fn what_changes_the_price_is_noted() {
             Extras { unpriced: Some("web_search_options"), ..none },
         ),
         (json!({"previous_response_id": "resp_1"}), none),
+        (json!({"modalities": ["text", "audio"], "audio": {"voice": "alloy"}}), none),
+        (json!({"modalities": null, "image_config": null}), none),
+        (json!({"modalities": ["image", "text"]}), Extras { unpriced: Some("modalities"), ..none }),
+        (json!({"modalities": "image"}), Extras { unpriced: Some("modalities"), ..none }),
+        (
+            json!({"extra_body": {"modalities": ["text", "video"]}}),
+            Extras { unpriced: Some("modalities"), ..none },
+        ),
+        (
+            json!({"extra_body": {"google": {"response_modalities": ["IMAGE"]}}}),
+            Extras { unpriced: Some("modalities"), ..none },
+        ),
+        (
+            json!({"image_config": {"image_size": "4K"}}),
+            Extras { unpriced: Some("image_config"), ..none },
+        ),
     ] {
         assert_eq!(chat(fields.clone()).extras, extras, "{fields}");
     }

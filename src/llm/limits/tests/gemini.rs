@@ -155,6 +155,7 @@ fn the_answer_is_bounded_by_its_limit_for_each_candidate() {
             json!({"generationConfig": {"responseModalities": ["IMAGE"]}}),
             Some("responseModalities"),
         ),
+        (json!({"generation_config": {"image_config": {"imageSize": "4K"}}}), Some("imageConfig")),
     ] {
         assert_eq!(gemini(&fields).extras.unpriced, unpriced, "{fields}");
     }

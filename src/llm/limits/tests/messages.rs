@@ -131,3 +131,39 @@ fn the_answer_of_messages_is_bounded_by_max_tokens_alone() {
         assert_eq!((bound.output_tokens, bound.hard), (tokens, hard), "{fields}");
     }
 }
+
+#[test]
+fn a_compaction_reads_the_input_once_more_and_writes_a_summary() {
+    let compact = json!({"edits": [{"keep": "all", "type": "clear_thinking_20251015"},
+        {"type": "compact_20260112", "trigger": {"type": "input_tokens", "value": 50_000}}]});
+    for fields in [
+        json!({"context_management": compact}),
+        json!({"compaction": {"type": "summarize"}}),
+        json!({"Context_Management": [{"type": "compaction", "compact_threshold": 1_000}]}),
+        json!({"extra_body": {"context_management": compact}}),
+    ] {
+        let mut body = json!({"max_tokens": 100, "messages": []});
+        body.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap());
+        let length = body.to_string().len() as u64;
+        let bound = messages(&body);
+        assert_eq!(bound.input_tokens, 2 * length + 16_384, "{body}");
+        assert_eq!((bound.output_tokens, bound.hard), (100 + 16_384, true), "{body}");
+        let bound = bound_of(Format::Messages, &body, ModelLimits::default());
+        assert_eq!((bound.output_tokens, bound.hard), (100 + 32_768, false), "{body}");
+    }
+    for fields in [
+        json!({"context_management": {"edits": [{"type": "clear_tool_uses_20250919",
+            "trigger": {"type": "input_tokens", "value": 1}}]}, "compaction": null}),
+        json!({"context_management": {"edits": [], "instructions": "compact"}}),
+        json!({"context_management": null}),
+        json!({"messages": [{"role": "user", "content": [{"type": "compaction", "content": "t"}]}]}),
+    ] {
+        let bound = messages(&fields);
+        assert_eq!(bound.input_tokens, fields.to_string().len() as u64, "{fields}");
+    }
+    // Before each pass over the window there may be one.
+    let searching = messages(&json!({"max_tokens": 100, "context_management": compact,
+        "tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 2}]}));
+    assert_eq!(searching.input_tokens, 2 * 3 * 200_000 + 3 * 16_384);
+    assert_eq!((searching.output_tokens, searching.hard), (100 + 3 * 16_384, true));
+}

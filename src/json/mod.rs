@@ -16,5 +16,4 @@ pub mod scanner;
 mod string_end;
 pub(crate) mod strings;
 pub mod tokenizer;
-pub(crate) mod value_count;
 pub mod writer;

@@ -181,13 +181,18 @@ impl TopLevelScanner {
     }
 
     /// Looks at the next bytes.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        self.feed_with(bytes, &mut |_| {});
+    }
+
+    /// The same; the parts of the value under [`MemberNames::output`] go to `output` as they pass.
+    pub(crate) fn feed_with(&mut self, mut bytes: &[u8], output: &mut dyn FnMut(&[u8])) {
         if let Some(end_key) = &mut self.end_key {
             end_key.feed(bytes);
         }
         while !bytes.is_empty() && !matches!(self.position, Position::End | Position::Other) {
             bytes = match (self.position, self.in_text) {
-                (Position::Value, _) => self.feed_value(bytes),
+                (Position::Value, _) => self.feed_value(bytes, output),
                 (_, true) => self.feed_key(bytes),
                 (_, false) => self.feed_between(bytes),
             };
@@ -227,7 +232,7 @@ impl TopLevelScanner {
     }
 
     /// The inside of a value, up to the comma or brace that ends it.
-    fn feed_value<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+    fn feed_value<'a>(&mut self, bytes: &'a [u8], output: &mut dyn FnMut(&[u8])) -> &'a [u8] {
         let mut unseen = bytes;
         let mut depth = self.depth;
         let end = loop {
@@ -252,11 +257,11 @@ impl TopLevelScanner {
         };
         self.depth = depth;
         let Some((byte, after)) = end else {
-            self.take(bytes);
+            self.take(bytes, output);
             return &[];
         };
         let value = bytes.len().saturating_sub(after.len() + 1);
-        self.take(bytes.get(..value).unwrap_or_default());
+        self.take(bytes.get(..value).unwrap_or_default(), output);
         self.end_value(if byte == b',' { Position::Key } else { Position::End });
         after
     }
@@ -306,7 +311,10 @@ impl TopLevelScanner {
         self.position = next;
     }
 
-    fn take(&mut self, part: &[u8]) {
+    fn take(&mut self, part: &[u8], output: &mut dyn FnMut(&[u8])) {
+        if matches!(self.current, Some(MemberName::Output)) {
+            output(part);
+        }
         if let (Some(MemberName::Response), Some(response)) = (self.current, &mut self.response) {
             response.feed(part);
         } else if let Some(member) = self.member() {

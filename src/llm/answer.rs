@@ -6,9 +6,11 @@ mod array;
 mod binary;
 pub(super) mod event;
 mod kept_event;
+pub(super) mod members;
 mod partial_event;
 mod plain;
 mod plain_contents;
+pub(super) mod search_calls;
 mod stream;
 mod stream_contents;
 
@@ -28,7 +30,7 @@ pub struct ObservedAnswer {
     pub model: Option<String>,
     /// What kind of answer it is.
     pub content: AnswerContent,
-    /// Calls of OpenAI's tools with fees of their own.
+    /// Calls of OpenAI's tools that have a fee of their own.
     pub calls: ToolCalls,
     /// The id of an answer of OpenAI's Responses API.
     pub response_id: Option<String>,

@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 use crate::domain::tokens::{ByKind, TokenUsage};
 use crate::json::scanner::MemberNames;
 use crate::json::strings::StringValues;
-use crate::llm::answer::event::{Event, EventContent, LongEvent, parse_object};
+use crate::llm::answer::event::{Event, EventContent, LongEvent};
+use crate::llm::answer::members::parse_object;
 use crate::llm::text_sample::TextSampler;
 use crate::llm::usage::{NO_KINDS, ReportedUsage, UsageNames, count};
 

@@ -6,9 +6,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 
-use super::event::parse_object;
 use super::kept_event::KeptEvent;
 use super::stream_contents::StreamContents;
+use crate::llm::answer::members::parse_object;
 use crate::llm::event_stream::{EventStreamReader, Part};
 
 /// How the events of a binary stream are written.

@@ -7,7 +7,8 @@ use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::domain::pricing::ToolCalls;
+use super::members::parse_object;
+use super::search_calls::SearchCall;
 use crate::json::scanner::TopLevelScanner;
 use crate::json::strings::after_colon;
 use crate::llm::usage::{ReportedUsage, model_name};
@@ -51,8 +52,8 @@ pub(in crate::llm) struct EventContent {
     pub(in crate::llm) usage: Option<ReportedUsage>,
     pub(in crate::llm) model: Option<String>,
     pub(in crate::llm) response_id: Option<String>,
-    /// Calls of tools that have ended.
-    pub(in crate::llm) calls: ToolCalls,
+    /// Calls of OpenAI's tools that it shows as ended.
+    pub(in crate::llm) searches: Vec<SearchCall>,
 }
 
 impl EventContent {
@@ -174,12 +175,4 @@ impl<'a> NamedEvent<'a> {
 pub(in crate::llm) fn named<'n>(field: &'n str, kind: Option<&'n str>) -> &'n str {
     let kind = kind.map(|raw| raw.trim_matches('"'));
     kind.filter(|_| field.is_empty()).unwrap_or(field)
-}
-
-/// Reads some members of an object. serde takes an array for a struct as well, which is refused here.
-pub(in crate::llm) fn parse_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
-    if !json.trim_ascii_start().starts_with(b"{") {
-        return None;
-    }
-    serde_json::from_slice(json).ok()
 }

@@ -1,7 +1,8 @@
 //! Reads an event while it comes, in constant memory: one that is too long to be kept until its end,
 //! or whose end has not come yet and that may be the one that is to be withheld.
 
-use super::plain::{MODEL_BYTES, STATE_BYTES, USAGE_BYTES, id_bytes};
+use super::members::{MODEL_BYTES, STATE_BYTES, USAGE_BYTES};
+use super::plain::id_bytes;
 use crate::json::scanner::{Keep, MemberNames, TopLevelScanner};
 use crate::llm::chat::may_become_usage_event;
 use crate::llm::format::Format;

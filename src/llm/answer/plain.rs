@@ -1,25 +1,20 @@
 //! Plain answers: one JSON object.
 
 use super::event::is_error;
+use super::members::{MODEL_BYTES, STATE_BYTES, USAGE_BYTES};
 use super::plain_contents::PlainContents;
+use super::search_calls::OutputItems;
 use super::{AnswerContent, ObservedAnswer};
 use crate::domain::pricing::ToolCalls;
 use crate::json::scanner::{Keep, Member, TopLevelScanner};
-use crate::json::value_count::ValueCount;
 use crate::llm::format::Format;
 use crate::llm::text_sample::{BodyBeginning, TextSample};
 use crate::llm::usage::{ReportedUsage, model_name};
 
-/// Known `usage` objects have some hundred bytes.
-pub(super) const USAGE_BYTES: usize = 16 * 1024;
-pub(super) const MODEL_BYTES: usize = 1024;
 /// How much of an answer's id is kept: only those of responses are used.
 pub(super) fn id_bytes(format: Format) -> usize {
     if format == Format::Responses { 300 } else { 0 }
 }
-
-/// Enough to distinguish an empty array from others, and an object from `null`, however they are indented.
-pub(super) const STATE_BYTES: usize = 64;
 
 /// Reads a plain answer while it passes. Keeps nothing of it but its usage and its model, and, for an
 /// estimate, its beginning, as long as no usage has been reported.
@@ -30,8 +25,8 @@ pub struct PlainAnswer {
     beginning: BodyBeginning,
     /// Set once the usage has passed.
     usage: Option<Option<ReportedUsage>>,
-    /// Of OpenAI's responses: calls of tools that search the web, and files.
-    calls: Option<Box<[ValueCount; 2]>>,
+    /// Of OpenAI's responses: the items of their output, for calls of tools that have a fee.
+    items: Option<Box<OutputItems>>,
 }
 
 impl PlainAnswer {
@@ -52,10 +47,7 @@ impl PlainAnswer {
             scanner: Box::new(TopLevelScanner::new(keep)),
             beginning: BodyBeginning::default(),
             usage: None,
-            calls: (format == Format::Responses).then(|| {
-                let calls = ["\"web_search_call\"", "\"file_search_call\""];
-                Box::new(calls.map(ValueCount::new))
-            }),
+            items: (format == Format::Responses).then(|| Box::new(OutputItems::new())),
         }
     }
 
@@ -67,8 +59,10 @@ impl PlainAnswer {
 
     /// Takes the next chunk.
     pub fn push(&mut self, chunk: &[u8]) {
-        self.scanner.feed(chunk);
-        self.calls.iter_mut().flat_map(|calls| calls.iter_mut()).for_each(|one| one.feed(chunk));
+        match &mut self.items {
+            Some(items) => self.scanner.feed_with(chunk, &mut |part| items.feed(part)),
+            None => self.scanner.feed(chunk),
+        }
         if self.usage.is_none()
             && let Some(raw) = self.scanner.usage.value()
         {
@@ -105,10 +99,7 @@ impl PlainAnswer {
             usage: self.usage(),
             model: self.scanner.model.value().and_then(model_name),
             content: self.content(),
-            calls: self.calls.as_deref().map_or(ToolCalls::NONE, |[web, files]| ToolCalls {
-                web_searches: web.count(),
-                file_searches: files.count(),
-            }),
+            calls: self.items.as_deref().map_or(ToolCalls::NONE, OutputItems::count),
             response_id: self.scanner.id.value().and_then(model_name),
         }
     }
@@ -305,6 +296,23 @@ mod tests {
                 body.as_bytes().chunks(size).for_each(|chunk| answer.push(chunk));
                 assert_eq!(answer.observed().content, content, "{body}");
                 assert_eq!(!answer.take_text().is_empty(), is_relayed, "{body}");
+            }
+        }
+    }
+
+    #[test]
+    fn searches_of_responses_are_read_from_their_output() {
+        let body = r#"{"id":"resp_1","tools":[{"type":"web_search"}],"output" : [
+            {"type":"web_search_call","id":"ws_1","action":{"type":"search"}},
+            {"action":{"type":"open_page"},"id":"ws_2","type":"web_search_call"},
+            {"type":"file_search_call","id":"fs_1"},{"type":"message","content":[
+            {"text":"}],\"web_search_call\""}]}],"x":[{"type":"web_search_call","id":"ws_3"}]}"#;
+        let found = ToolCalls { web_searches: 1, file_searches: 1 };
+        for (format, calls) in [(Format::Responses, found), (Format::Chat, ToolCalls::NONE)] {
+            for size in [1, 5, 1000] {
+                let mut answer = PlainAnswer::new(format);
+                body.as_bytes().chunks(size).for_each(|chunk| answer.push(chunk));
+                assert_eq!(answer.observed().calls, calls, "by {size}");
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::ObservedAnswer;
 use super::event::{Event, EventContent, LongEvent};
 use super::partial_event::PartialEvent;
-use crate::domain::pricing::ToolCalls;
+use super::search_calls::SearchCalls;
 use crate::llm::format::Format;
 use crate::llm::sse::{Block, BlockKind};
 use crate::llm::text_sample::TextSampler;
@@ -21,6 +21,7 @@ pub(super) struct StreamContents {
     pub(super) is_terminal: bool,
     /// A bit for each choice that has begun and not ended, where choices end one by one.
     open_choices: u64,
+    searches: SearchCalls,
     /// What has been relayed since the last report of usage.
     pub(super) text: TextSampler,
     /// Whether the model has written anything: text, reasoning, or a call of a tool.
@@ -35,6 +36,7 @@ impl StreamContents {
             events: 0,
             is_terminal: false,
             open_choices: 0,
+            searches: SearchCalls::default(),
             text: TextSampler::default(),
             has_written: false,
         }
@@ -93,9 +95,10 @@ impl StreamContents {
         if self.observed.model.is_none() {
             self.observed.model = content.model;
         }
-        let ToolCalls { web_searches, file_searches } = content.calls;
-        self.observed.calls.web_searches += web_searches;
-        self.observed.calls.file_searches += file_searches;
+        if !content.searches.is_empty() {
+            content.searches.into_iter().for_each(|call| self.searches.note(call));
+            self.observed.calls = self.searches.count();
+        }
         if self.observed.response_id.is_none() {
             self.observed.response_id = content.response_id;
         }

@@ -9,8 +9,8 @@ use crate::json::scanner::TopLevelScanner;
 use crate::json::strings::StringValues;
 use crate::llm::answer::event::{
     Event, EventContent, LongEvent, after_delta, is_error, mentions_error, mentions_usage,
-    parse_object,
 };
+use crate::llm::answer::members::parse_object;
 use crate::llm::text_sample::{TextSampler, is_generated};
 use crate::llm::usage::{ReportedUsage, model_name};
 

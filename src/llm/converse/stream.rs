@@ -6,7 +6,8 @@ use serde_json::value::RawValue;
 
 use super::parse_usage;
 use crate::json::strings::StringValues;
-use crate::llm::answer::event::{Event, EventContent, LongEvent, after_delta, parse_object};
+use crate::llm::answer::event::{Event, EventContent, LongEvent, after_delta};
+use crate::llm::answer::members::parse_object;
 use crate::llm::text_sample::TextSampler;
 
 #[derive(Default, Deserialize)]

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::parse_usage;
-use crate::llm::answer::event::{Event, EventContent, LongEvent, is_error, parse_object};
+use crate::llm::answer::event::{Event, EventContent, LongEvent, is_error};
+use crate::llm::answer::members::parse_object;
 use crate::llm::text_sample::TextSampler;
 use crate::llm::usage::model_name;
 

@@ -6,9 +6,8 @@ use serde_json::value::RawValue;
 
 use super::parse_usage;
 use crate::json::strings::StringValues;
-use crate::llm::answer::event::{
-    Event, EventContent, LongEvent, NamedEvent, after_delta, named, parse_object,
-};
+use crate::llm::answer::event::{Event, EventContent, LongEvent, NamedEvent, after_delta, named};
+use crate::llm::answer::members::parse_object;
 use crate::llm::text_sample::TextSampler;
 
 /// A block as it begins; most begin empty.

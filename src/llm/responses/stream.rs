@@ -2,12 +2,12 @@
 //! `response.completed` or one of its kind.
 
 use super::parse_usage;
-use crate::domain::pricing::ToolCalls;
 use crate::json::strings::split_string;
 use crate::llm::answer::event::{
     Event, EventContent, LongEvent, NamedEvent, after_delta, mentions_error, mentions_usage, named,
-    parse_object,
 };
+use crate::llm::answer::members::parse_object;
+use crate::llm::answer::search_calls::SearchCall;
 use crate::llm::text_sample::TextSampler;
 use crate::llm::usage::model_name;
 
@@ -20,10 +20,6 @@ impl EventContent {
             ),
             is_answer: name.starts_with("response.output") || name.ends_with(".delta"),
             is_error: matches!(name, "error" | "response.failed"),
-            calls: ToolCalls {
-                web_searches: u64::from(name == "response.web_search_call.completed"),
-                file_searches: u64::from(name == "response.file_search_call.completed"),
-            },
             ..Self::default()
         }
     }
@@ -41,6 +37,7 @@ pub(in crate::llm) fn read_event(event: Event<'_>, text: &mut TextSampler) -> Ev
     let name = event.name(name);
     take_text(name, data, text);
     let mut content = EventContent::named(name);
+    content.searches = SearchCall::in_event(name, data);
     event.add_to(&mut content, parse_usage);
     content
 }

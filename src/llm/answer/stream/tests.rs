@@ -402,3 +402,25 @@ proptest! {
         prop_assert_eq!(String::from_utf8(out), String::from_utf8(expected));
     }
 }
+
+#[test]
+fn searches_of_responses_count_once_with_and_without_names_of_events() {
+    let item = r#"{"type":"web_search_call","id":"ws_1","action":{"type":"search"}}"#;
+    let events = [
+        ("response.web_search_call.completed", r#""item_id":"ws_1""#.to_owned()),
+        ("response.output_item.done", format!(r#""output_index":0,"item":{item}"#)),
+        ("response.file_search_call.completed", r#""item_id":"fs_1""#.to_owned()),
+        ("response.output_text.delta", r#""delta":"_search_call\"""#.to_owned()),
+        ("response.completed", format!(r#""response":{{"id":"resp_1","output":[{item}]}}"#)),
+    ];
+    for is_named in [true, false] {
+        let mut answer = StreamedAnswer::new(Format::Responses, false);
+        for (name, members) in &events {
+            let field = if is_named { format!("event: {name}\n") } else { String::new() };
+            let event = format!("{field}data: {{\"type\":\"{name}\",{members}}}\n\n");
+            push_all(&mut answer, event.as_bytes(), 50);
+        }
+        let calls = answer.observed().calls;
+        assert_eq!((calls.web_searches, calls.file_searches), (1, 1));
+    }
+}

@@ -36,7 +36,6 @@ pub use values::Networks;
 
 /// All settings of a server. [`Default`] equals a command line without options.
 #[derive(clap::Args, Clone, Debug)]
-#[expect(missing_docs, reason = "the names of the fields say it")]
 pub struct Settings {
     #[command(flatten)]
     pub listen: ListenSettings,

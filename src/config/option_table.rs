@@ -4,7 +4,6 @@ use std::fmt::Write;
 
 /// One option.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names of the fields say it")]
 pub struct OptionRow {
     /// The heading in `--help`.
     pub heading: String,

@@ -8,7 +8,6 @@ use super::{DatabaseUrl, Settings};
 /// Everything that is wrong with the settings, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the settings cannot be used:\n  - {}", problems.join("\n  - "))]
-#[expect(missing_docs, reason = "the names of the fields say it")]
 pub struct SettingsError {
     pub problems: Vec<String>,
 }

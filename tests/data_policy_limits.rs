@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::bedrock::conversed;
 use crate::data_policy::{EMAIL, USAGE, chat, content, guard, learn, placeholder, says};
 use crate::support::{
     app::TestApp,
@@ -22,6 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_body_of_the_greatest_length_is_guarded,
         headers_that_go_up_are_scanned,
         stored_state_is_refused_unless_the_policy_allows_it,
+        a_stored_prompt_is_refused_unless_the_policy_allows_it,
         media_that_cannot_be_scanned_is_refused_if_the_policy_says_so,
         base64_of_text_is_scanned,
         a_note_tells_the_model_about_placeholders,
@@ -143,6 +145,8 @@ async fn stored_state_is_refused_unless_the_policy_allows_it(database: Database)
         json!({"input": "Hello", "previous_response_id": "resp_1"}),
         json!({"input": "Hello", "conversation": {"id": "conv_1"}}),
         json!({"input": [{"type": "item_reference", "id": "msg_1"}]}),
+        json!({"input": [{"type": "image_generation_call", "id": "ig_1"}]}),
+        json!({"input": "Hello", "tools": [{"type": "file_search", "collection_ids": ["c"]}]}),
     ];
     let app = TestApp::start(&database).await;
     for (config, passes) in [
@@ -165,6 +169,26 @@ async fn stored_state_is_refused_unless_the_policy_allows_it(database: Database)
             }
         }
     }
+}
+
+async fn a_stored_prompt_is_refused_unless_the_policy_allows_it(database: Database) {
+    let (app, team) = TestApp::in_place_of(&database, &["bedrock"]).await;
+    team.put_secret("AWS_BEARER_TOKEN_BEDROCK", "key-of-the-workspace").await;
+    let arn = "arn%3Aaws%3Abedrock%3Aus-east-1%3A123456789012%3Aprompt%2FABCDEFGHIJ";
+    let path = format!("/bedrock/model/{arn}/converse");
+    let body = json!({"promptVariables": {"name": {"text": "Hello"}}});
+    team.upstream.push(conversed());
+    team.caller().post_json(&path, &body).await.expect(200);
+    let policy = guard(&app.admin(), &team, pii(json!({}))).await;
+    let refused = team.caller().post_json(&path, &body).await;
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    assert!(refused.text().contains("scan.stored"), "{}", refused.text());
+    assert_eq!(team.upstream.seen().requests.len(), 1);
+    let policy = format!("/api/v1/gateway-policies/{}", policy["id"].as_str().unwrap());
+    app.admin().delete(&policy).await.success();
+    guard(&app.admin(), &team, pii(json!({"scan": {"stored": "allow"}}))).await;
+    team.upstream.push(conversed());
+    team.caller().post_json(&path, &body).await.expect(200);
 }
 
 async fn media_that_cannot_be_scanned_is_refused_if_the_policy_says_so(database: Database) {

@@ -1,15 +1,16 @@
 //! References to what a provider stores for an account: earlier responses, conversations, files, caches.
 //! Where workspaces share an account, one could read with them what another one stored.
 
+use smallvec::SmallVec;
+
 use crate::json::case_fold::FoldBuffer;
-use crate::json::tokenizer::{SyntaxError, Token, Tokenizer};
+use crate::json::tokenizer::{RawString, SyntaxError, Token, Tokenizer};
 
 /// The member that names the response which a request continues.
 pub const PREVIOUS_RESPONSE: &str = "previous_response_id";
 
 /// Members that refer to stored state if they hold a text, or an array of texts. Folded.
-const REFERENCES: [(&[u8], &str); 14] = [
-    (b"skill_id", "skill_id"),
+const REFERENCES: [(&[u8], &str); 17] = [
     (PREVIOUS_RESPONSE.as_bytes(), PREVIOUS_RESPONSE),
     (b"conversation", "conversation"),
     (b"file_id", "file_id"),
@@ -17,6 +18,10 @@ const REFERENCES: [(&[u8], &str); 14] = [
     (b"file_uri", "file_uri"),
     (b"fileuri", "fileUri"),
     (b"vector_store_ids", "vector_store_ids"),
+    (b"collection_ids", "collection_ids"),
+    (b"library_ids", "library_ids"),
+    (b"file_search_store_names", "file_search_store_names"),
+    (b"filesearchstorenames", "fileSearchStoreNames"),
     (b"container", "container"),
     (b"container_id", "container_id"),
     (b"cached_content", "cached_content"),
@@ -25,16 +30,79 @@ const REFERENCES: [(&[u8], &str); 14] = [
     (b"batch_id", "batch_id"),
 ];
 
-/// Members whose objects refer to stored state if they have an id, at the top of the body.
-const OBJECTS: [(&[u8], &str); 4] = [
-    (b"conversation", "conversation"),
-    (b"prompt", "prompt"),
-    (b"container", "container"),
-    (b"thread", "thread"),
+/// Members whose objects refer to stored state if they have an id, by where they stand. Folded.
+const OBJECTS: [(Place, &[u8], &str); 5] = [
+    (Place::Top, b"conversation", "conversation"),
+    (Place::Top, b"prompt", "prompt"),
+    (Place::Top, b"container", "container"),
+    (Place::Top, b"thread", "thread"),
+    (Place::Message, b"audio", "audio"),
+];
+
+/// Members whose objects refer to stored state, whatever is in them. Folded.
+const STORES: [(&[u8], &str); 5] = [
+    (b"s3location", "s3Location"),
+    (b"vertex_ai_search", "vertex_ai_search"),
+    (b"vertexaisearch", "vertexAiSearch"),
+    (b"vertex_rag_store", "vertex_rag_store"),
+    (b"vertexragstore", "vertexRagStore"),
 ];
 
 /// Members whose objects are the caller's own data: arguments and results of tools, labels.
-const DATA: [&[u8]; 4] = [b"input", b"args", b"response", b"metadata"];
+const DATA: [&[u8]; 5] = [b"input", b"args", b"response", b"json", b"metadata"];
+
+/// The members that hold the content of a response's input items, with the types of these items. Of an item
+/// that has an `id` and not its content, the provider looks up its own copy. An item of another type needs
+/// any member beside `id`, `type` and `status`.
+const ITEM_CONTENT: [(&str, &[&str]); 13] = [
+    ("content", &["message"]),
+    ("encrypted_content", &["reasoning", "compaction"]),
+    ("arguments", &["function_call", "mcp_call", "mcp_approval_request", "tool_search_call"]),
+    ("input", &["custom_tool_call"]),
+    (
+        "output",
+        &[
+            "function_call_output",
+            "custom_tool_call_output",
+            "computer_call_output",
+            "local_shell_call_output",
+            "shell_call_output",
+        ],
+    ),
+    ("result", &["image_generation_call"]),
+    ("action", &["computer_call", "local_shell_call", "shell_call", "web_search_call"]),
+    ("actions", &["computer_call"]),
+    ("operation", &["apply_patch_call"]),
+    ("queries", &["file_search_call"]),
+    ("code", &["code_interpreter_call", "program"]),
+    ("tools", &["mcp_list_tools", "tool_search_output", "additional_tools"]),
+    ("approve", &["mcp_approval_response"]),
+];
+
+/// Where an object stands in the body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Top,
+    /// In the array `input`.
+    InputItem,
+    /// In the array `messages`.
+    Message,
+    /// In the array `data_sources`: an index that Azure searches.
+    DataSource,
+    Inside,
+}
+
+impl Place {
+    /// That of the elements of this array, which stands at the top.
+    fn in_array(key: &[u8]) -> Self {
+        match key {
+            b"input" => Self::InputItem,
+            b"messages" => Self::Message,
+            b"data_sources" => Self::DataSource,
+            _ => Self::Inside,
+        }
+    }
+}
 
 /// What a body refers to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +116,11 @@ pub struct StoredState {
 /// Whether the member refers to a file that the caller has stored.
 pub fn is_file(name: &str) -> bool {
     matches!(name, "file_id" | "file_ids" | "file_uri" | "fileUri" | "s3Location")
+}
+
+/// Whether a model's name is the ARN of a prompt that is stored at Bedrock (AWS, "Prompt management").
+pub fn is_stored_prompt(model: &str) -> bool {
+    model.starts_with("arn:") && model.contains(":prompt/")
 }
 
 impl StoredState {
@@ -65,7 +138,7 @@ impl StoredState {
     pub fn of(body: &[u8]) -> Self {
         let mut tokens = Tokenizer::new(body);
         let mut found = Self::default();
-        let whole = tokens.next().and_then(|first| found.read(&mut tokens, first, true));
+        let whole = tokens.next().and_then(|first| found.read(&mut tokens, first, Place::Top));
         if whole.is_err() {
             found.note("body");
         }
@@ -83,37 +156,25 @@ impl StoredState {
         &mut self,
         tokens: &mut Tokenizer<'a>,
         first: Token<'a>,
-        is_top: bool,
+        place: Place,
     ) -> Result<(), SyntaxError> {
         match first {
-            Token::BeginArray => loop {
-                match tokens.next()? {
-                    Token::EndArray => return Ok(()),
-                    element => self.read(tokens, element, false)?,
-                }
-            },
-            Token::BeginObject => self.read_object(tokens, is_top).map(|_| ()),
+            Token::BeginArray => self.read_elements(tokens, Place::Inside),
+            Token::BeginObject => self.read_object(tokens, place).map(|_| ()),
             _ => Ok(()),
         }
     }
 
-    /// The items that a response is asked for with. Of one without a type that is no message OpenAI takes
-    /// the `id` for a reference.
-    fn read_items<'a>(&mut self, tokens: &mut Tokenizer<'a>) -> Result<(), SyntaxError> {
+    /// Reads an array whose beginning was read.
+    fn read_elements<'a>(
+        &mut self,
+        tokens: &mut Tokenizer<'a>,
+        place: Place,
+    ) -> Result<(), SyntaxError> {
         loop {
             match tokens.next()? {
                 Token::EndArray => return Ok(()),
-                Token::BeginObject => {
-                    let has = self.read_object(tokens, false)?;
-                    let is_message = has.role && has.content;
-                    let is_untyped = !has.kind && !is_message;
-                    // OpenAI looks for its own copy of reasoning that comes without what it holds.
-                    let is_kept_reasoning = has.is_reasoning && !has.encrypted_content;
-                    if has.id && (is_untyped || is_kept_reasoning) {
-                        self.note("item_reference");
-                    }
-                }
-                element => self.read(tokens, element, false)?,
+                element => self.read(tokens, element, place)?,
             }
         }
     }
@@ -122,20 +183,22 @@ impl StoredState {
     fn read_object<'a>(
         &mut self,
         tokens: &mut Tokenizer<'a>,
-        is_top: bool,
-    ) -> Result<Members, SyntaxError> {
+        place: Place,
+    ) -> Result<Members<'a>, SyntaxError> {
+        let is_top = place == Place::Top;
         let mut has = Members::default();
-        while let Token::Key(key) = tokens.next()? {
-            let is_exact = key.raw() == PREVIOUS_RESPONSE.as_bytes();
+        while let Token::Key(raw) = tokens.next()? {
+            let is_exact = raw.raw() == PREVIOUS_RESPONSE.as_bytes();
             let value = tokens.next()?;
             let mut buffer = FoldBuffer::default();
-            let key = key.folded(&mut buffer).unwrap_or_default();
-            has.note(key, value);
+            let key = raw.folded(&mut buffer).unwrap_or_default();
+            has.note(raw, key, value);
             let named = |list: &[(&[u8], &'static str)]| {
                 list.iter().find(|(name, _)| *name == key).map(|(_, name)| *name)
             };
-            match (named(&REFERENCES), value) {
-                (_, Token::String(id))
+            let object = OBJECTS.iter().find(|(at, name, _)| *at == place && *name == key);
+            match (value, named(&REFERENCES), object, named(&STORES)) {
+                (Token::String(id), ..)
                     if is_top && is_exact && self.previous_response.is_none() =>
                 {
                     match id.text() {
@@ -143,82 +206,117 @@ impl StoredState {
                         None => self.note(PREVIOUS_RESPONSE),
                     }
                 }
-                (Some(name), Token::String(_)) => self.note(name),
-                (Some(name), Token::BeginArray) => loop {
+                (Token::String(_), Some(name), ..) => self.note(name),
+                (Token::BeginArray, Some(name), ..) => loop {
                     match tokens.next()? {
                         Token::EndArray => break,
                         Token::String(_) => self.note(name),
-                        element => self.read(tokens, element, false)?,
+                        element => self.read(tokens, element, Place::Inside)?,
                     }
                 },
-                (_, Token::BeginObject) if is_top && named(&OBJECTS).is_some() => {
-                    if has_id(tokens)?
-                        && let Some(name) = named(&OBJECTS)
-                    {
+                (Token::BeginObject, _, Some((_, _, name)), _) => {
+                    if self.read_object(tokens, Place::Inside)?.id {
                         self.note(name);
                     }
                 }
-                (_, Token::BeginObject) if key == b"s3location" => {
-                    self.note("s3Location");
+                (Token::BeginObject, .., Some(name)) => {
+                    self.note(name);
                     tokens.skip(value)?;
                 }
-                (_, Token::BeginObject)
+                (Token::BeginObject, ..)
                     if DATA.contains(&key) && (!is_top || key == b"metadata") =>
                 {
                     tokens.skip(value)?;
                 }
-                (_, Token::BeginArray) if is_top && key == b"input" => self.read_items(tokens)?,
-                (_, Token::String(kind)) if key == b"type" => {
+                (Token::BeginArray, ..) if is_top => {
+                    self.read_elements(tokens, Place::in_array(key))?;
+                }
+                (Token::String(kind), ..) if key == b"type" => {
                     if kind.text().as_deref() == Some("item_reference") {
                         self.note("item_reference");
                     }
                 }
-                _ => self.read(tokens, value, false)?,
+                _ => self.read(tokens, value, Place::Inside)?,
             }
+        }
+        match place {
+            Place::InputItem if has.id && !has.holds_its_content() => self.note("item_reference"),
+            Place::DataSource => self.note("data_sources"),
+            _ => {}
+        }
+        // Anthropic's own skills are for everyone.
+        if has.skill_id && !has.is_of_type("anthropic") {
+            self.note("skill_id");
         }
         Ok(has)
     }
 }
 
-/// Which members an object has that are not null.
+/// Which members an object has that are not null. Of a member that is there twice the last one counts, as in
+/// most parsers.
 #[derive(Default)]
-struct Members {
+struct Members<'a> {
+    /// Its id, or that of the message that a thread goes on from.
     id: bool,
-    kind: bool,
+    skill_id: bool,
+    kind: Option<Token<'a>>,
     role: bool,
-    content: bool,
-    encrypted_content: bool,
-    is_reasoning: bool,
+    /// Those of [`ITEM_CONTENT`].
+    content: SmallVec<[&'static str; 2]>,
+    /// Whether there are others than `id`, `type` and `status`.
+    has_more: bool,
 }
 
-impl Members {
-    fn note(&mut self, key: &[u8], value: Token<'_>) {
-        if let (b"type", Token::String(kind)) = (key, value) {
-            self.is_reasoning = kind.text().as_deref() == Some("reasoning");
+impl<'a> Members<'a> {
+    /// What makes an object a reference is found in any letter case; what makes it none has to be exact.
+    fn note(&mut self, raw: RawString<'_>, folded: &[u8], value: Token<'a>) {
+        let is_given = !value.is_null();
+        match folded {
+            b"id" | b"previous_message_id" => self.id |= is_given,
+            b"skill_id" => {
+                self.skill_id |= matches!(value, Token::String(_) | Token::BeginArray);
+            }
+            b"type" | b"status" => {}
+            _ => self.has_more |= is_given,
         }
-        let member = match key {
-            b"id" => &mut self.id,
-            b"type" => &mut self.kind,
-            b"role" => &mut self.role,
-            b"content" => &mut self.content,
-            b"encrypted_content" => &mut self.encrypted_content,
-            _ => return,
-        };
-        *member |= !value.is_null();
+        match raw.raw() {
+            b"type" => self.kind = is_given.then_some(value),
+            b"role" => self.role = is_given,
+            raw => {
+                let names = ITEM_CONTENT.iter().map(|(name, _)| *name);
+                for name in names.filter(|name| name.as_bytes() == raw) {
+                    self.content.retain(|other| *other != name);
+                    // Calls may have empty arguments and outputs; an empty image or cipher text is none.
+                    let is_text = !matches!(name, "encrypted_content" | "result");
+                    let is_empty = matches!(value, Token::String(text) if text.raw().is_empty());
+                    if is_given && (is_text || !is_empty) {
+                        self.content.push(name);
+                    }
+                }
+            }
+        }
     }
-}
 
-/// Whether an object whose beginning was read has an `id`, or that of the message that a thread goes on from.
-fn has_id(tokens: &mut Tokenizer<'_>) -> Result<bool, SyntaxError> {
-    let mut has_id = false;
-    while let Token::Key(key) = tokens.next()? {
-        let value = tokens.next()?;
-        let mut buffer = FoldBuffer::default();
-        let is_id = matches!(key.folded(&mut buffer), Some(b"id" | b"previous_message_id"));
-        has_id |= is_id && !value.is_null();
-        tokens.skip(value)?;
+    fn is_of_type(&self, name: &str) -> bool {
+        matches!(self.kind, Some(Token::String(kind)) if kind.text().as_deref() == Some(name))
     }
-    Ok(has_id)
+
+    /// Whether this input item holds its content itself. Without a type it has to be a message: of others
+    /// OpenAI takes the `id` for a reference.
+    fn holds_its_content(&self) -> bool {
+        if self.kind.is_none() {
+            return self.role && self.content.contains(&"content");
+        }
+        let members = ITEM_CONTENT.iter();
+        let mut members = members
+            .filter(|(_, kinds)| kinds.iter().any(|kind| self.is_of_type(kind)))
+            .map(|(name, _)| name)
+            .peekable();
+        match members.peek() {
+            Some(_) => members.any(|name| self.content.contains(name)),
+            None => self.has_more,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -241,6 +339,51 @@ mod tests {
             (json!({"prompt": {"id": "pmpt_1"}}), "prompt"),
             (json!({"input": [{"type": "item_reference", "id": "msg_1"}]}), "item_reference"),
             (json!({"input": ["x", {"id": "msg_1"}]}), "item_reference"),
+            (
+                json!({"tools": [{"type": "collections_search", "collection_ids": ["c"]}]}),
+                "collection_ids",
+            ),
+            (json!({"tools": [{"type": "document_library", "library_ids": ["l"]}]}), "library_ids"),
+            (
+                json!({"tools": [{"fileSearch": {"fileSearchStoreNames": ["fileSearchStores/1"]}}]}),
+                "fileSearchStoreNames",
+            ),
+            (
+                json!({"tools": [{"file_search": {"file_search_store_names": ["fileSearchStores/1"]}}]}),
+                "file_search_store_names",
+            ),
+            (
+                json!({"tools": [{"retrieval": {"vertexAiSearch": {"datastore": "d"}}}]}),
+                "vertexAiSearch",
+            ),
+            (
+                json!({"tools": [{"retrieval": {"vertex_ai_search": {"engine": "e"}}}]}),
+                "vertex_ai_search",
+            ),
+            (
+                json!({"tools": [{"retrieval": {"vertexRagStore": {"ragResources": [{"ragCorpus": "c"}]}}}]}),
+                "vertexRagStore",
+            ),
+            (
+                json!({"tools": [{"retrieval": {"vertex_rag_store": {"rag_corpora": ["c"]}}}]}),
+                "vertex_rag_store",
+            ),
+            (
+                json!({"data_sources": [{"type": "azure_search", "parameters": {"index_name": "i"}}]}),
+                "data_sources",
+            ),
+            (json!({"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}), "audio"),
+            (
+                json!({"container": {"skills": [{"type": "custom", "skill_id": "skill_1"}]}}),
+                "skill_id",
+            ),
+            (json!({"container": {"skills": [{"skill_id": "skill_1"}]}}), "skill_id"),
+            (json!({"container": {"id": "container_1", "skills": []}}), "container"),
+            (
+                json!({"tools": [{"type": "shell", "environment": {"type": "container_auto",
+                    "skills": [{"type": "skill_reference", "skill_id": "skill_1"}]}}]}),
+                "skill_id",
+            ),
             (json!({"input": [{"ID": "msg_1", "type": null}]}), "item_reference"),
             (json!({"input": [{"id": "msg_1", "role": "user"}]}), "item_reference"),
             (
@@ -291,9 +434,123 @@ mod tests {
                 {"type": "function_call", "id": "fc_1", "arguments": "{}"}, {"id": null}, "x"]}),
             json!({"input": [{"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "e"}]}),
             json!({"messages": [{"id": "msg_1"}]}),
+            json!({"audio": {"voice": "alloy", "format": "wav"}, "messages": [
+                {"role": "assistant", "audio": null},
+                {"role": "user", "content": [{"audio": {"format": "wav", "source": {"bytes": "AA"}}}]}]}),
+            json!({"container": {"skills": [
+                {"type": "anthropic", "skill_id": "pptx", "version": "latest"}]}}),
+            json!({"container": null, "data_sources": [], "tools": [
+                {"type": "collections_search", "collection_ids": []}, {"googleSearch": {}},
+                {"type": "code_interpreter", "container": {"type": "auto"}}]}),
+            json!({"tools": [{"functionDeclarations": [{"name": "f", "parameters": {"properties": {
+                "skill_id": {"type": "string"}, "library_ids": {"type": "array"},
+                "collection_ids": {"type": "array", "items": {"type": "string"}}}}}]}]}),
+            json!({"messages": [{"content": [{"toolResult": {"toolUseId": "t", "content": [
+                {"json": {"collection_ids": ["mine"], "file_id": "mine"}}]}}]}]}),
+            json!({"contents": [{"parts": [{"functionCall": {"args": {"library_ids": ["mine"]}}},
+                {"functionResponse": {"response": {"vertexAiSearch": {"datastore": "mine"}}}}]}]}),
             json!({"thread": {"type": "create"}, "diagnostics": {"previous_message_id": "msg_1"}}),
         ] {
             assert_eq!(found(&body), None, "{body}");
+        }
+    }
+
+    /// An item of each type with what it holds itself.
+    fn whole_items() -> Vec<Value> {
+        let action = json!({"type": "exec", "command": ["ls"], "env": {}});
+        let items = json!([
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "t"}]},
+            {"type": "reasoning", "summary": [], "encrypted_content": "e"},
+            {"type": "compaction", "encrypted_content": "e"},
+            {"type": "function_call", "call_id": "c", "name": "n", "arguments": ""},
+            {"type": "function_call_output", "call_id": "c", "output": ""},
+            {"type": "custom_tool_call", "call_id": "c", "name": "n", "input": ""},
+            {"type": "custom_tool_call_output", "call_id": "c", "output": "o"},
+            {"type": "tool_search_call", "call_id": "c", "execution": "client", "arguments": {}},
+            {"type": "tool_search_output", "call_id": "c", "execution": "client", "tools": []},
+            {"type": "image_generation_call", "result": "iVBORw0KGgo="},
+            {"type": "web_search_call", "action": {"type": "search", "query": "q"}},
+            {"type": "file_search_call", "queries": ["q"], "results": null},
+            {"type": "code_interpreter_call", "code": "c", "outputs": null},
+            {"type": "mcp_list_tools", "server_label": "s", "tools": []},
+            {"type": "mcp_call", "server_label": "s", "name": "n", "arguments": "{}", "output": null},
+            {"type": "mcp_approval_request", "server_label": "s", "name": "n", "arguments": "{}"},
+            {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": false},
+            {"type": "computer_call", "call_id": "c", "action": {"type": "wait"}},
+            {"type": "computer_call", "call_id": "c", "actions": [{"type": "wait"}]},
+            {"type": "computer_call_output", "call_id": "c",
+                "output": {"type": "computer_screenshot", "image_url": "data:image/png;base64,AA"}},
+            {"type": "local_shell_call", "call_id": "c", "action": action},
+            {"type": "local_shell_call_output", "output": "o"},
+            {"type": "shell_call", "call_id": "c", "action": {"commands": ["ls"]}},
+            {"type": "shell_call_output", "call_id": "c", "output": []},
+            {"type": "apply_patch_call", "call_id": "c", "operation": {"type": "delete_file", "path": "p"}},
+            {"type": "apply_patch_call_output", "call_id": "c"},
+            {"type": "program", "call_id": "c", "code": "c", "fingerprint": "f"},
+            {"type": "program_output", "call_id": "c", "result": ""},
+            {"type": "additional_tools", "role": "developer", "tools": []},
+            {"type": "of_another_provider", "query": "q"},
+        ]);
+        let mut items = items.as_array().unwrap().clone();
+        for item in &mut items {
+            item["id"] = "item_1".into();
+            item["status"] = "completed".into();
+        }
+        items
+    }
+
+    #[test]
+    fn an_item_by_its_id_alone_is_a_reference() {
+        for item in whole_items() {
+            let kind = &item["type"];
+            for item in [
+                json!({"type": kind, "id": "item_1"}),
+                json!({"type": kind, "ID": "item_1", "status": "completed"}),
+            ] {
+                let body = json!({"input": [{"role": "user", "content": "Hi"}, item]});
+                assert_eq!(found(&body), Some("item_reference"), "{body}");
+            }
+        }
+        for item in [
+            r#"{"type":"message","id":"msg_1","role":"assistant"}"#,
+            r#"{"type":"message","id":"msg_1","role":"assistant","content":null}"#,
+            r#"{"type":"image_generation_call","id":"ig_1","result":""}"#,
+            r#"{"type":"image_generation_call","id":"ig_1","Result":"iVBORw0KGgo="}"#,
+            r#"{"type":"image_generation_call","id":"ig_1","content":"c"}"#,
+            r#"{"type":"image_generation_call","id":"ig_1","result":"iVBORw0KGgo=","result":null}"#,
+            r#"{"type":"compaction","id":"cmp_1","encrypted_content":""}"#,
+            r#"{"type":"function_call","id":"fc_1","call_id":"c","name":"n"}"#,
+            r#"{"type":"mcp_call","id":"mcp_1","output":"o"}"#,
+            r#"{"Type":"compaction","id":"cmp_1","encrypted_content":"e"}"#,
+        ] {
+            let found = StoredState::of(format!(r#"{{"input":[{item}]}}"#).as_bytes());
+            assert_eq!(found.other(), Some("item_reference"), "{item}");
+        }
+    }
+
+    #[test]
+    fn an_item_with_its_content_is_none() {
+        for item in whole_items() {
+            let body = json!({"input": [item]});
+            assert_eq!(found(&body), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_stored_prompt_has_an_arn() {
+        for arn in [
+            "arn:aws:bedrock:us-east-1:123456789012:prompt/ABCDEFGHIJ",
+            "arn:aws-us-gov:bedrock:us-gov-west-1:123456789012:prompt/ABCDEFGHIJ:1",
+        ] {
+            assert!(is_stored_prompt(arn), "{arn}");
+        }
+        for model in [
+            "arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1",
+            "arn:aws:bedrock:us-east-1:123456789012:prompt-router/abc",
+            "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc",
+            "us.amazon.nova-lite-v1:0",
+        ] {
+            assert!(!is_stored_prompt(model), "{model}");
         }
     }
 

@@ -23,6 +23,7 @@ use super::headers::upstream_headers;
 use super::off_worker::off_worker;
 use super::read::CallerBody;
 use super::restore::{AnswerRestorer, has_text};
+use super::shared_account::names_stored_prompt;
 use super::unmetered::endpoint_for;
 use crate::accounting::budget::Share;
 use crate::accounting::engine::RequestFacts;
@@ -129,6 +130,12 @@ impl GuardStage<'_> {
         let (Some(format), Some(body)) = (self.operation.format(), body) else {
             return Ok(GuardedBody::default());
         };
+        let blocks_stored = matched.guard.scan().stored == Some(StoredAction::Block);
+        if blocks_stored && self.candidates.list.iter().any(names_stored_prompt) {
+            let blocking = [STORED_STATE.to_owned()].into();
+            let report = Report { blocking, ..Report::default() };
+            return Err(self.refuse_content(matched, &report, context));
+        }
         let text = body.json.bytes();
         let length = text.len();
         if share.as_mut().is_some_and(|share| !share.grow(length)) {
@@ -178,7 +185,7 @@ impl GuardStage<'_> {
             context.name_search = self.name_search(matched, &mut restorer);
             context.restorer = Some(restorer);
         }
-        let only_at = only_at.filter(|_| matched.guard.scan().stored == Some(StoredAction::Block));
+        let only_at = only_at.filter(|_| blocks_stored);
         let Some(new) = new else { return Ok(GuardedBody { body: Some(body), only_at }) };
         if let Some(share) = share {
             let held = 2 * length;

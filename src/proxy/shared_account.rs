@@ -10,11 +10,11 @@ use crate::directory::own_responses::{OwnResponse, OwnResponses};
 use crate::domain::policy::Subject;
 use crate::domain::provider::UpstreamId;
 use crate::domain::scope::WorkspaceScope;
-use crate::llm::stored_state::{PREVIOUS_RESPONSE, StoredState};
+use crate::llm::stored_state::{PREVIOUS_RESPONSE, StoredState, is_stored_prompt};
 use crate::policy::guard::placeholder::ConversationId;
 
-/// Leaves out the candidates with a shared account if the body refers to what is stored there, unless the
-/// workspace made it. An error if no other is left.
+/// Leaves out the candidates with a shared account if the request refers to what is stored there, unless
+/// the workspace made it. An error if no other is left.
 pub async fn keep_to_own_state(
     plane: &DataPlane,
     subject: &Subject<'_>,
@@ -29,7 +29,9 @@ pub async fn keep_to_own_state(
     let Some(body) = body else { return Ok(()) };
     let state = StoredState::of(body.json.text().as_bytes());
     let previous = state.previous_response.as_ref().map(|_| PREVIOUS_RESPONSE);
-    let Some(field) = state.other().or(previous) else { return Ok(()) };
+    let in_body = state.other().or(previous);
+    let has_prompt = candidates.list.iter().any(names_stored_prompt);
+    let Some(field) = in_body.or(has_prompt.then_some("model")) else { return Ok(()) };
     let mut allowed = candidates.list.clone();
     allowed.clear();
     for one in &candidates.list {
@@ -47,7 +49,13 @@ pub async fn keep_to_own_state(
     Ok(())
 }
 
-/// Whether all that the body refers to is a response that the workspace had made there.
+/// Whether a prompt that is stored at the provider is asked for in place of a model. This includes
+/// the model of a configuration, since keys of a workspace may change it.
+pub fn names_stored_prompt(candidate: &Candidate) -> bool {
+    is_stored_prompt(candidate.model.sent_name())
+}
+
+/// Whether the request refers to nothing that is stored there, but for a response that the workspace had made.
 async fn is_own(
     plane: &DataPlane,
     subject: &Subject<'_>,
@@ -55,7 +63,10 @@ async fn is_own(
     state: &StoredState,
     context: &mut RequestContext,
 ) -> Result<bool, ProxyError> {
-    let (None, Some(id)) = (state.other(), &state.previous_response) else { return Ok(false) };
+    if state.other().is_some() || names_stored_prompt(candidate) {
+        return Ok(false);
+    }
+    let Some(id) = &state.previous_response else { return Ok(true) };
     let response = OwnResponse {
         scope: scope_of(subject),
         upstream: candidate.upstream.id,

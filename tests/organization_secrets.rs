@@ -338,7 +338,7 @@ async fn no_provider_shares_what_it_stores(database: Database) {
         ("MISTRAL_API_KEY", SHARED),
         ("XAI_API_KEY", SHARED),
         ("AZURE_FOUNDRY_API_KEY", SHARED),
-        ("AZURE_FOUNDRY_RESOURCE_NAME", "resource"),
+        ("AZURE_FOUNDRY_RESOURCE_NAME", "shared-by-all-9d41c7"),
         ("AWS_BEARER_TOKEN_BEDROCK", SHARED),
     ] {
         app.admin().put(&path(name), &json!({"value": value})).await.expect(201);

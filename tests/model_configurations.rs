@@ -246,7 +246,7 @@ async fn an_editor_cannot_change_where_requests_go(database: Database) {
         json!({"forward_headers": []}),
         json!({"forward_headers": null}),
         json!({"model": "allowed", "auth": "api-key"}),
-        // Policies may name another configuration so.
+        // A policy may use the new name for another configuration.
         json!({"name": "another"}),
         json!({"default_parameters": {"models": ["dear"], "route": "fallback"}}),
         json!({"default_parameters": {"extra_body": {"model": "dear"}}}),
@@ -270,7 +270,7 @@ async fn an_editor_cannot_change_where_requests_go(database: Database) {
     assert_eq!((&after["model"], &after["enabled"]), (&json!("n"), &json!(false)));
     let chosen = json!({"name": "tuned", "default_parameters": {"seed": 1, "models": ["dear"]}});
     let after = tenants.app.admin().patch(&path, &chosen).await.expect(200).json();
-    editor.patch(&path, &json!({"description": "Still by an editor"})).await.expect(200);
+    editor.patch(&path, &json!({"default_parameters": {"seed": 2}})).await.expect(200);
     assert_eq!(
         (&after["name"], &after["default_parameters"]),
         (&chosen["name"], &chosen["default_parameters"])

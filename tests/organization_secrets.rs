@@ -202,7 +202,9 @@ async fn only_the_organization_says_where_its_secret_goes(database: Database) {
     workspace.patch(&one, &harmless).await.expect(200);
     let own = json!({"base_url": elsewhere, "default_parameters": {"prompt": {"id": "pmpt_1"}}});
     app.admin().patch(&one, &own).await.expect(200);
-    workspace.patch(&one, &json!({"description": "still ours"})).await.expect(200);
+    // What the organization has set stays as it is.
+    let more = json!({"description": "still ours", "default_parameters": {"temperature": 0.3}});
+    workspace.patch(&one, &more).await.expect(200);
     app.admin().patch(&one, &json!({"default_parameters": {}})).await.expect(200);
     team.upstream.push(answer());
     team.caller().send(asks("/providers/shared/v1/chat/completions")).await.expect(200);

@@ -270,7 +270,7 @@ async fn openais_searches_are_reserved_and_charged(database: Database) {
     };
     let searched =
         |kind: &str, id: &str| event(&format!("response.{kind}.completed"), json!({"item_id": id}));
-    // Of the second search there is no event.
+    // The second search has no event of its own.
     let events = [
         searched("web_search_call", "ws_1"),
         searched("web_search_call", "ws_1"),

@@ -34,7 +34,7 @@ impl Charge {
         let cost_at = |price: &ResolvedPrice| price.price.cost_with(usage, extras, calls);
         let used_price = model_used.and_then(|used| upstream.price_of_used(model, used));
         // It may lack the price of what the request asked for beside its tokens; the model that was asked
-        // for then has it.
+        // for may have it.
         let at_used = used_price.and_then(|price| Some((cost_at(&price)?, price.version)));
         let (cost, price_version) = match at_used {
             Some((cost, version)) => (Some(cost), Some(version)),

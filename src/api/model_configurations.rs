@@ -307,12 +307,13 @@ async fn get_model_configuration(
 
 /// Change a model configuration
 ///
-/// A JSON merge patch (RFC 7396). Changing `provider`, `base_url`, `api_key_name`, `oauth`,
+/// A JSON merge patch (RFC 7396). Changing `name`, `provider`, `base_url`, `api_key_name`, `oauth`,
 /// `auth`, `extra_headers` or `forward_headers` needs `model-configurations:connect` as well; repeating
 /// their present values does not. If the configuration uses a secret of the organization, it needs a key
-/// of the organization. Changing `price`, `context_window` or `max_output_tokens` needs a
-/// key of the organization with `organization:manage`, and so does changing `provider`, `base_url` or
-/// `model` where one of those three is set.
+/// of the organization, and so do new `default_parameters` that refer to what the provider stores. Changing
+/// `price`, `context_window` or `max_output_tokens` needs a key of the organization with
+/// `organization:manage`, and so do new `default_parameters` that may choose another model, and changing
+/// `provider`, `base_url` or `model` where one of those three is set.
 #[utoipa::path(
     patch,
     path = "/workspaces/{workspace_id}/model-configurations/{configuration_id}",

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::DataPlane;
-use super::candidates::Candidates;
+use super::candidates::{Candidate, Candidates};
 use super::context::RequestContext;
 use super::error::ProxyError;
 use super::headers::upstream_headers;
@@ -52,6 +52,8 @@ pub struct GuardedBody {
     body: Option<Box<CallerBody>>,
     /// Where the conversation that it goes on with lies, if it does so only since it is guarded there.
     only_at: Option<Vec<UpstreamId>>,
+    /// What the provider stores must not be referred to.
+    blocks_stored: bool,
 }
 
 impl GuardedBody {
@@ -60,15 +62,17 @@ impl GuardedBody {
         self.body.as_deref()
     }
 
-    /// Whether this upstream may get it.
-    pub fn may_go_to(&self, upstream: UpstreamId) -> bool {
-        self.only_at.as_ref().is_none_or(|only| only.contains(&upstream))
+    /// Whether this candidate may get it.
+    pub fn may_go_to(&self, candidate: &Candidate) -> bool {
+        let is_there = |only: &Vec<UpstreamId>| only.contains(&candidate.upstream.id);
+        self.only_at.as_ref().is_none_or(is_there)
+            && !(self.blocks_stored && names_stored_prompt(candidate))
     }
 }
 
 impl From<Option<Box<CallerBody>>> for GuardedBody {
     fn from(body: Option<Box<CallerBody>>) -> Self {
-        Self { body, only_at: None }
+        Self { body, ..Self::default() }
     }
 }
 
@@ -131,7 +135,7 @@ impl GuardStage<'_> {
             return Ok(GuardedBody::default());
         };
         let blocks_stored = matched.guard.scan().stored == Some(StoredAction::Block);
-        if blocks_stored && self.candidates.list.iter().any(names_stored_prompt) {
+        if blocks_stored && self.candidates.list.iter().all(names_stored_prompt) {
             let blocking = [STORED_STATE.to_owned()].into();
             let report = Report { blocking, ..Report::default() };
             return Err(self.refuse_content(matched, &report, context));
@@ -186,7 +190,9 @@ impl GuardStage<'_> {
             context.restorer = Some(restorer);
         }
         let only_at = only_at.filter(|_| blocks_stored);
-        let Some(new) = new else { return Ok(GuardedBody { body: Some(body), only_at }) };
+        let Some(new) = new else {
+            return Ok(GuardedBody { body: Some(body), only_at, blocks_stored });
+        };
         if let Some(share) = share {
             let held = 2 * length;
             if new.len() > held && !share.grow(new.len() - held) {
@@ -195,7 +201,8 @@ impl GuardStage<'_> {
             share.shrink(held.saturating_sub(new.len()));
         }
         let (json, facts) = BodyFacts::parse_in(format, new.into()).map_err(ProxyError::Body)?;
-        Ok(GuardedBody { body: Some(Box::new(CallerBody { json, facts })), only_at })
+        let body = Some(Box::new(CallerBody { json, facts }));
+        Ok(GuardedBody { body, only_at, blocks_stored })
     }
 
     /// What cannot be changed: the path that is sent, the query, and the values of headers that are sent.

@@ -1,5 +1,5 @@
-//! Masks the provider's key in answers with a success status, which may hold a provider's error, too. Nothing
-//! moves: the lengths stay as they were declared.
+//! Masks the provider's key in answers with a success status, which may hold a provider's error, too. A mask
+//! is as long as the key, so that declared lengths stay right.
 
 use bytes::{Bytes, BytesMut};
 use memchr::{memchr, memmem};
@@ -13,7 +13,7 @@ const MIN_BYTES: usize = 16;
 /// Masks keys in an answer that comes in pieces. Only keys as they are: not those that JSON escapes.
 pub struct KeyMask {
     keys: Vec<SecretBytes>,
-    /// The end of what came, which may be the beginning of a key.
+    /// The end of what came, which may be the beginning of a key. Of an answer that breaks off it is dropped.
     held: BytesMut,
 }
 

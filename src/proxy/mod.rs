@@ -232,7 +232,7 @@ async fn pipeline(
     let guard =
         GuardStage { plane, client, caller: request, operation, subject, candidates: &candidates };
     let body = guard.pass(body, &mut share, context).await?;
-    candidates.list.retain(|one| body.may_go_to(one.upstream.id));
+    candidates.list.retain(|one| body.may_go_to(one));
     keep_to_own_state(plane, &subject, &mut candidates, body.get(), context).await?;
     let asked = (operation, headers);
     let conversions = conversions(plane, asked, &candidates, &body, &mut share, context).await?;

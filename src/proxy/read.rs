@@ -82,7 +82,8 @@ pub async fn read_whole(
 
 /// The same future, whose first poll registers no waker. actix-web polls a handler before it gives it the
 /// body that has come with the head, and polls it again at once after that. A waker would have it polled
-/// once more, for nothing.
+/// once more, for nothing. No wake-up is lost: the dispatcher of HTTP/1 is the same task, and polls the
+/// handler whenever the connection has bytes or ends. This does not hold for HTTP/2.
 async fn unwoken_at_first<F: Future>(reading: F) -> F::Output {
     let mut reading = pin!(reading);
     let mut is_first = true;

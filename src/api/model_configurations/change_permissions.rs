@@ -80,18 +80,21 @@ pub(super) fn price_change(
         ("provider", own.is_some_and(|own| own.provider != after.provider)),
         (
             "default_parameters that may choose another model",
-            changes_parameters(before, after) && choose_model(&after.default_parameters),
+            choose_model(&new_parameters(before, after)),
         ),
     ]
     .into_iter()
     .find_map(|(field, differs)| differs.then_some(field))
 }
 
-fn changes_parameters(
+/// The default parameters that were not there before, or had another value.
+fn new_parameters(
     before: Option<&ModelConfigurationFields>,
     after: &ModelConfigurationFields,
-) -> bool {
-    before.is_none_or(|before| before.default_parameters != after.default_parameters)
+) -> Map<String, Value> {
+    let was = |name: &str| before.and_then(|before| before.default_parameters.get(name));
+    let new = after.default_parameters.iter().filter(|(name, value)| was(name) != Some(*value));
+    new.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Whether body fields may choose another model, provider or price than the configured one, at any host.
@@ -110,8 +113,8 @@ fn json(parameters: &Map<String, Value>) -> String {
     serde_json::to_string(parameters).unwrap_or_default()
 }
 
-/// Where the organization's secrets are sent, and what is read with them that others have stored, is for the
-/// organization to say.
+/// Where the organization's secrets are sent, what is read with them that others have stored, and under which
+/// name a configuration has them, is for the organization to say.
 pub(super) async fn check_organizations_secrets(
     conn: &mut Conn,
     scope: WorkspaceScope,
@@ -123,8 +126,7 @@ pub(super) async fn check_organizations_secrets(
         return Ok(());
     }
     let refers_to_stored = || {
-        let is_new = changes_parameters(Some(&before.fields), after);
-        (is_new && refer_to_stored(&after.default_parameters))
+        refer_to_stored(&new_parameters(Some(&before.fields), after))
             .then_some("default_parameters to refer to what the provider stores")
     };
     let changed = connection_change(&before.fields, after).or_else(refers_to_stored);
@@ -149,7 +151,7 @@ fn connection_change(
     after: &ModelConfigurationFields,
 ) -> Option<&'static str> {
     [
-        // Policies name configurations, and callers do.
+        // Policies and callers use it.
         ("name", before.name != after.name),
         ("provider", before.provider != after.provider),
         ("base_url", before.base_url != after.base_url),

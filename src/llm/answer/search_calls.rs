@@ -1,6 +1,8 @@
 //! Calls of OpenAI's tools that search the web and files. Each call has a fee, so each is counted once,
 //! however often an answer or a stream shows it.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::Deserialize;
@@ -148,27 +150,36 @@ fn is_search(action: &str) -> bool {
 
 /// The calls of one answer.
 #[derive(Debug, Default)]
-pub(super) struct SearchCalls(Vec<SearchCall>);
+pub(super) struct SearchCalls {
+    known: HashMap<(SearchTool, u64), SearchCall>,
+    /// Those that have a fee.
+    charged: ToolCalls,
+}
 
 impl SearchCalls {
     /// Takes in a call. What its item says replaces what was known of it.
     pub(super) fn note(&mut self, call: SearchCall) {
-        let has_room = self.0.len() < MAX_CALLS;
-        let is_same = |known: &&mut SearchCall| (known.tool, known.id) == (call.tool, call.id);
-        match self.0.iter_mut().find(is_same) {
-            Some(known) if call.is_item => *known = call,
-            None if has_room => self.0.push(call),
-            _ => {}
+        let has_room = self.known.len() < MAX_CALLS;
+        let counter = match call.tool {
+            SearchTool::Web => &mut self.charged.web_searches,
+            SearchTool::Files => &mut self.charged.file_searches,
+        };
+        match self.known.entry((call.tool, call.id)) {
+            Entry::Occupied(mut known) if call.is_item => {
+                let before = known.insert(call);
+                *counter = *counter - u64::from(before.is_charged) + u64::from(call.is_charged);
+            }
+            Entry::Vacant(entry) if has_room => {
+                entry.insert(call);
+                *counter += u64::from(call.is_charged);
+            }
+            Entry::Occupied(_) | Entry::Vacant(_) => {}
         }
     }
 
     /// How many have a fee.
     pub(super) fn count(&self) -> ToolCalls {
-        let of = |tool| {
-            let charged = self.0.iter().filter(|call| call.is_charged && call.tool == tool);
-            charged.count() as u64
-        };
-        ToolCalls { web_searches: of(SearchTool::Web), file_searches: of(SearchTool::Files) }
+        self.charged
     }
 }
 
@@ -308,7 +319,7 @@ mod tests {
         let sources = vec![json!({"type": "url", "url": "https://example.com"}); 1000];
         let action = json!({"type": "search", "sources": sources});
         let output = json!([web("1", "completed", action)]);
-        assert_eq!(in_output(&output), (ONE_SEARCH, ONE_SEARCH));
+        assert_eq!(in_output(&output).0, ONE_SEARCH);
     }
 
     #[test]

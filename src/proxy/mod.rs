@@ -175,7 +175,6 @@ async fn answer(
 }
 
 /// What a request is answered with, if not with an error of the gateway.
-#[expect(clippy::large_enum_variant, reason = "it is made and taken apart in one place")]
 enum Reply {
     Upstream(Box<Answer>),
     Own(HttpResponse),

@@ -119,7 +119,8 @@ proptest! {
         prop_assert_eq!(serde_json::from_slice::<Value>(&restored).unwrap(), body);
         // Nothing is left of the values themselves.
         let sent = String::from_utf8(sent).unwrap();
-        for value in ["a@b.co", "A@b.co", "415 555", "4111 1111", "AKIA", "hunter2"] {
+        // Four letters of the key may stand in a placeholder by chance; eight do not.
+        for value in ["a@b.co", "A@b.co", "415 555", "4111 1111", "AKIAIOSF", "hunter2"] {
             prop_assert!(!sent.contains(value), "{} in {}", value, sent);
         }
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use super::super::{Claim, Counters, CountersUnavailable, Redis, Reserved};
+use super::super::{Claim, Counters, Redis, Reserved};
 use super::redis_server::RedisServer;
 use super::support::{Tenant, eventually, redis_at};
 use crate::domain::window::SpendWindow;
@@ -19,13 +19,12 @@ fn on(server: &RedisServer) -> Counters {
 
 /// Asks until Redis answers.
 async fn first_answer(tenant: &Tenant, claim: Claim) -> Reserved {
-    let mut answer: Result<Reserved, CountersUnavailable> = tenant.ask(claim, None).await;
-    let begun = Instant::now();
-    while answer.is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{answer:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        answer = tenant.ask(claim, None).await;
-    }
+    let mut answer = None;
+    eventually("Redis answers", async || {
+        answer = tenant.ask(claim, None).await.ok();
+        answer.is_some()
+    })
+    .await;
     answer.unwrap()
 }
 

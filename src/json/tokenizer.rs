@@ -164,6 +164,20 @@ impl<'a> Tokenizer<'a> {
         Ok(())
     }
 
+    /// Hands over the first token of each element of the array whose beginning was just read. `read` has to
+    /// read the element to its end.
+    pub fn elements(
+        &mut self,
+        mut read: impl FnMut(Token<'a>, &mut Self) -> Result<(), SyntaxError>,
+    ) -> Result<(), SyntaxError> {
+        loop {
+            match self.next()? {
+                Token::EndArray => return Ok(()),
+                element => read(element, self)?,
+            }
+        }
+    }
+
     /// Checks that nothing but blanks follows.
     pub fn finish(&mut self) -> Result<(), SyntaxError> {
         self.skip_blanks();

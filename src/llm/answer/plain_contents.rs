@@ -104,12 +104,9 @@ impl PlainContents {
                 self.is_written |= is_call || is_text;
                 Ok(())
             }
-            Token::BeginArray => loop {
-                match tokens.next()? {
-                    Token::EndArray => return Ok(()),
-                    element => self.read_value(key, element, tokens, json)?,
-                }
-            },
+            Token::BeginArray => {
+                tokens.elements(|element, tokens| self.read_value(key, element, tokens, json))
+            }
             Token::BeginObject => {
                 while let Token::Key(key) = tokens.next()? {
                     let value = tokens.next()?;

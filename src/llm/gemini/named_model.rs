@@ -65,12 +65,7 @@ fn find<'a>(
         {
             tokens.skip(first)
         }
-        Token::BeginArray => loop {
-            match tokens.next()? {
-                Token::EndArray => return Ok(()),
-                element => find(key, element, tokens, found)?,
-            }
-        },
+        Token::BeginArray => tokens.elements(|element, tokens| find(key, element, tokens, found)),
         Token::BeginObject => {
             while let Token::Key(key) = tokens.next()? {
                 let value = tokens.next()?;

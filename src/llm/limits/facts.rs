@@ -250,12 +250,9 @@ impl BodyFacts {
                 }
                 Ok(())
             }
-            Token::BeginArray => loop {
-                match tokens.next()? {
-                    Token::EndArray => return Ok(()),
-                    element => self.read_merged(container, is_about_thoughts, element, tokens)?,
-                }
-            },
+            Token::BeginArray => tokens.elements(|element, tokens| {
+                self.read_merged(container, is_about_thoughts, element, tokens)
+            }),
             _ => Ok(()),
         }
     }
@@ -267,12 +264,7 @@ impl BodyFacts {
         tokens: &mut Tokenizer<'a>,
     ) -> Result<(), SyntaxError> {
         match first {
-            Token::BeginArray => loop {
-                match tokens.next()? {
-                    Token::EndArray => return Ok(()),
-                    element => self.read_tool(element, tokens)?,
-                }
-            },
+            Token::BeginArray => tokens.elements(|element, tokens| self.read_tool(element, tokens)),
             Token::BeginObject => self.read_tool(first, tokens),
             _ => Ok(()),
         }

@@ -180,12 +180,8 @@ impl GeminiFacts {
         tokens: &mut Tokenizer<'a>,
     ) -> Result<(), SyntaxError> {
         match first {
-            Token::BeginArray => loop {
-                match tokens.next()? {
-                    Token::EndArray => return Ok(()),
-                    element => self.read_requests(input, output, element, tokens)?,
-                }
-            },
+            Token::BeginArray => tokens
+                .elements(|element, tokens| self.read_requests(input, output, element, tokens)),
             Token::BeginObject => {
                 input.items = input.items.saturating_add(1);
                 self.for_each(first, tokens, |own, key, value, tokens| {

@@ -199,12 +199,9 @@ impl InputFacts {
     ) -> Result<(), SyntaxError> {
         match first {
             Token::BeginObject => self.read_object(tokens).map(|_| ()),
-            Token::BeginArray => loop {
-                match tokens.next()? {
-                    Token::EndArray => return Ok(()),
-                    element => self.read_content(element, tokens)?,
-                }
-            },
+            Token::BeginArray => {
+                tokens.elements(|element, tokens| self.read_content(element, tokens))
+            }
             _ => Ok(()),
         }
     }

@@ -140,12 +140,9 @@ impl OutputFacts {
         tokens: &mut Tokenizer<'a>,
     ) -> Result<(), SyntaxError> {
         match first {
-            Token::BeginArray => loop {
-                match tokens.next()? {
-                    Token::EndArray => return Ok(()),
-                    element => self.read_modalities(field, element, tokens)?,
-                }
-            },
+            Token::BeginArray => {
+                tokens.elements(|element, tokens| self.read_modalities(field, element, tokens))
+            }
             Token::String(_) if !is_one_of(first, &["TEXT", "AUDIO", "text", "audio"]) => {
                 self.extras.unpriced.get_or_insert(field);
                 Ok(())

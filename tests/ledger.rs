@@ -324,8 +324,11 @@ async fn draining_a_journal_settles_its_reservations(database: Database) {
     assert_eq!(rows(&database).await, [row(open.id, "lost", 900)]);
     let witness = counters();
     assert!(witness.catch_up(Duration::from_secs(30)).await);
-    let spent = witness.spent(open.organization_id, counter, window, open.admitted_at).await;
-    assert_eq!(spent, Some(NanoUsd::from_nanos(900)));
+    let whole_cap = Claim { amount: 5_000, ..claim };
+    let request_id = fixture.clock.new_id();
+    let claims = Claims { request_id, list: [whole_cap].into_iter().collect(), ..claims };
+    let Ok(Reserved::Refused(statuses)) = witness.reserve(&claims).await else { panic!() };
+    assert_eq!(statuses[0].used, 900);
 }
 
 async fn the_drain_command_reports_damaged_records(database: Database) {

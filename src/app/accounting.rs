@@ -96,7 +96,7 @@ pub(super) async fn settle_found(counters: &Counters, found: &[Recovered]) {
     // An attempt with an unknown outcome was repeated; the other one has the usage.
     for one in found.iter().filter(|one| one.outcome != AttemptOutcome::Unknown) {
         let actual = Amounts { cost: one.cost.unwrap_or_default(), tokens: one.tokens };
-        counters.settle(one.organization_id, one.request_id, actual).await;
+        counters.end(one.organization_id, one.request_id, Some(actual)).await;
     }
 }
 

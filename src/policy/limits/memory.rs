@@ -18,10 +18,7 @@ use foldhash::HashMap;
 use foldhash::fast::RandomState;
 
 use super::{Amounts, Claims, Reserved};
-use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
-use crate::domain::money::NanoUsd;
-use crate::domain::window::SpendWindow;
-use open_reservation::SpendKey;
+use crate::domain::ids::{OrganizationId, RequestId};
 use tenant::Tenant;
 
 /// Parts of the map of organizations, so that workers rarely wait for its lock.
@@ -87,19 +84,6 @@ impl Memory {
         if let Some(tenant) = self.find(organization_id) {
             lock(&tenant).end(request_id, used);
         }
-    }
-
-    /// What is settled, without open reservations, in the window that contains `at`; none if the
-    /// counter does not exist.
-    pub fn spent(
-        &self,
-        organization_id: OrganizationId,
-        counter: PolicyId,
-        window: SpendWindow,
-        at: DateTime<Utc>,
-    ) -> Option<NanoUsd> {
-        let tenant = self.find(organization_id)?;
-        lock(&tenant).settled(&SpendKey::new(counter, window, at))
     }
 
     /// Whether counters of a window with this end were never dropped. They may have been if the clock

@@ -19,7 +19,6 @@ use crate::clock::Clock;
 use crate::config::PolicySettings;
 use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
 use crate::domain::money::NanoUsd;
-use crate::domain::window::SpendWindow;
 use crate::telemetry::Metrics;
 pub use memory::Memory;
 pub use redis::{Redis, RedisOptions, RedisSetupError};
@@ -146,7 +145,7 @@ impl Counters {
     }
 
     /// Counts all claims or none, in one step. What is admitted stays reserved until
-    /// [`settle`](Self::settle) or [`release`](Self::release). A request reserves once.
+    /// [`end`](Self::end). A request reserves once.
     pub async fn reserve(&self, claims: &Claims) -> Result<Reserved, CountersUnavailable> {
         match self {
             Self::Memory(memory) => Ok(memory.reserve(claims)),
@@ -157,29 +156,21 @@ impl Counters {
 
     /// Replaces what a request has reserved by what it has used: the cost in the spend window of its
     /// admission, the tokens in the second or minute of its admission if that is still in the rate
-    /// window. Only the first call has an effect. What can't be counted now is counted later.
-    pub async fn settle(
+    /// window. Releases the reservation if the request was not sent (`None`). Only the first call has an
+    /// effect. What can't be counted now is counted later.
+    pub async fn end(
         &self,
         organization_id: OrganizationId,
         request_id: RequestId,
-        used: Amounts,
+        used: Option<Amounts>,
     ) {
         match self {
-            Self::Memory(memory) => memory.end(organization_id, request_id, Some(used)),
-            Self::Redis(redis) => redis.end(organization_id, request_id, Some(used)).await,
+            Self::Memory(memory) => memory.end(organization_id, request_id, used),
+            Self::Redis(redis) => redis.end(organization_id, request_id, used).await,
         }
     }
 
-    /// Releases the reservation of a request that was not sent.
-    pub async fn release(&self, organization_id: OrganizationId, request_id: RequestId) {
-        match self {
-            Self::Memory(memory) => memory.end(organization_id, request_id, None),
-            Self::Redis(redis) => redis.end(organization_id, request_id, None).await,
-        }
-    }
-
-    /// [`settle`](Self::settle), or [`release`](Self::release) if nothing was used, in the
-    /// background.
+    /// [`end`](Self::end) in the background.
     pub fn end_in_background(
         &self,
         organization_id: OrganizationId,
@@ -215,21 +206,6 @@ impl Counters {
         match self {
             Self::Memory(_) => true,
             Self::Redis(redis) => redis.catch_up(max_wait).await,
-        }
-    }
-
-    /// What is settled, without open reservations, in the window that contains `at`; none if the
-    /// counter does not exist or can't be read.
-    pub async fn spent(
-        &self,
-        organization_id: OrganizationId,
-        counter: PolicyId,
-        window: SpendWindow,
-        at: DateTime<Utc>,
-    ) -> Option<NanoUsd> {
-        match self {
-            Self::Memory(memory) => memory.spent(organization_id, counter, window, at),
-            Self::Redis(redis) => redis.spent(organization_id, counter, window, at).await,
         }
     }
 }

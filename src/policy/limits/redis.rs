@@ -34,16 +34,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 
 use super::{Amounts, Claims, CountersUnavailable, Memory, Reserved};
 use crate::clock::Clock;
 use crate::config::{RedisUrl, SpendWithoutRedis};
 use crate::crypto::TlsConfigError;
-use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
-use crate::domain::money::NanoUsd;
-use crate::domain::window::SpendWindow;
+use crate::domain::ids::{OrganizationId, RequestId};
 use crate::telemetry::Metrics;
 use client::{Client, Failure};
 use connection::Address;
@@ -217,23 +214,6 @@ impl Redis {
         worker::attach();
     }
 
-    /// What is settled in the window that contains `at`; none if the counter does not exist or Redis can't
-    /// be reached.
-    pub async fn spent(
-        &self,
-        organization_id: OrganizationId,
-        counter: PolicyId,
-        window: SpendWindow,
-        at: DateTime<Utc>,
-    ) -> Option<NanoUsd> {
-        let inner = &*self.inner;
-        let now = inner.clock.now();
-        let reply = inner
-            .client
-            .call(|run| inner.scripts.spent(organization_id, counter, window, at, run, now));
-        reply.await.ok().flatten().map(NanoUsd::from_nanos)
-    }
-
     /// Waits until Redis is up and all pending corrections are counted, for at most `max_wait`.
     /// Whether they are.
     pub async fn catch_up(&self, max_wait: Duration) -> bool {
@@ -267,7 +247,8 @@ impl Redis {
     }
 
     /// Whether Redis is connected.
-    pub fn is_up(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_up(&self) -> bool {
         self.inner.client.is_up()
     }
 

@@ -18,12 +18,6 @@ pub(super) struct SpendKey {
     pub(super) start: i64,
 }
 
-impl SpendKey {
-    pub(super) fn new(counter: PolicyId, window: SpendWindow, at: DateTime<Utc>) -> Self {
-        Self { counter, window, start: window.start(at).timestamp() }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct RateKey {
     pub(super) counter: PolicyId,
@@ -43,7 +37,9 @@ impl CounterKey {
     pub(super) fn of(claim: &Claim, at: DateTime<Utc>) -> Self {
         let counter = claim.counter;
         match claim.limit {
-            Limit::Spend { window, .. } => Self::Spend(SpendKey::new(counter, window, at)),
+            Limit::Spend { window, .. } => {
+                Self::Spend(SpendKey { counter, window, start: window.start(at).timestamp() })
+            }
             Limit::Rate { metric, window, .. } => {
                 Self::Rate(RateKey { counter, metric, window }, window.bucket(at))
             }

@@ -11,7 +11,6 @@ use super::super::{Amounts, Claim, Claims, LimitStatus, LimitStatuses, Reserved}
 use super::open_reservation::{CounterKey, OpenReservation, RateKey, SpendKey};
 use super::ring::Ring;
 use crate::domain::ids::RequestId;
-use crate::domain::money::NanoUsd;
 use crate::domain::policy::RateMetric;
 use crate::domain::window::RateWindow;
 use crate::policy::limit::Limit;
@@ -178,10 +177,6 @@ impl Tenant {
                 }
             }
         }
-    }
-
-    pub(super) fn settled(&self, key: &SpendKey) -> Option<NanoUsd> {
-        self.spend.get(key).map(|spend| NanoUsd::from_nanos(spend.settled))
     }
 
     /// Drops what no request can use any more: counters of windows that ended by `before`, in

@@ -8,9 +8,9 @@ use redis::{Script, ScriptInvocation};
 
 use super::super::{Claim, Claims, LEASE};
 use super::pending_corrections::Correction;
-use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
+use crate::domain::ids::{OrganizationId, RequestId};
 use crate::domain::policy::RateMetric;
-use crate::domain::window::{RateWindow, SpendWindow};
+use crate::domain::window::RateWindow;
 use crate::policy::limit::Limit;
 
 /// How long keys are kept after their window, for clocks that differ and for requests that were
@@ -30,7 +30,6 @@ pub(super) struct Scripts {
     settle: Script,
     renew: Script,
     restore: Script,
-    spent: Script,
 }
 
 impl Scripts {
@@ -41,13 +40,12 @@ impl Scripts {
             settle: script(include_str!("settle.lua")),
             renew: script(include_str!("renew.lua")),
             restore: script(include_str!("restore.lua")),
-            spent: script(include_str!("spent.lua")),
         }
     }
 
     /// All scripts, to load them when connecting.
-    pub(super) fn all(&self) -> [&Script; 5] {
-        [&self.reserve, &self.settle, &self.renew, &self.restore, &self.spent]
+    pub(super) fn all(&self) -> [&Script; 4] {
+        [&self.reserve, &self.settle, &self.renew, &self.restore]
     }
 
     /// Counts all claims or none. `held_in` is the generation of keys that holds the organization's open
@@ -130,21 +128,6 @@ impl Scripts {
         }
         call
     }
-
-    /// What is settled in the window that contains `at`.
-    pub(super) fn spent(
-        &self,
-        organization_id: OrganizationId,
-        counter: PolicyId,
-        window: SpendWindow,
-        at: DateTime<Utc>,
-        run: &str,
-        now: DateTime<Utc>,
-    ) -> ScriptInvocation<'_> {
-        let mut call = begin(&self.spent, organization_id, run, now);
-        call.arg(spend_counter_name(counter, window, at));
-        call
-    }
 }
 
 /// What every script takes: the organization, the run of the server that is called, and the time.
@@ -162,15 +145,13 @@ fn begin<'s>(
 fn counter_name(claim: &Claim, at: DateTime<Utc>) -> String {
     let id = claim.counter;
     match claim.limit {
-        Limit::Spend { window, .. } => spend_counter_name(id, window, at),
+        Limit::Spend { window, .. } => {
+            format!("s:{id}:{}:{}", window.as_str(), window.start(at).timestamp())
+        }
         Limit::Rate { metric, window, .. } => {
             format!("q:{id}:{}:{}", metric.as_str(), window.as_str())
         }
     }
-}
-
-fn spend_counter_name(id: PolicyId, window: SpendWindow, at: DateTime<Utc>) -> String {
-    format!("s:{id}:{}:{}", window.as_str(), window.start(at).timestamp())
 }
 
 fn kind(claim: &Claim) -> &'static str {

@@ -16,23 +16,15 @@ local MAX_COUNT = '9223372036854775807'
 local PART = '\n(%a) (%S+) (%S+) (%S+) (%S+)'
 local HOUR = 3600000
 
--- The generation, and the prefix of its keys. Nil if none was begun in this run of the server.
-local function present()
+-- The generation, and the prefix of its keys. Begins a generation if there is none of this run of the
+-- server. A server that was restarted, or a replica that has taken over, may lack the latest writes:
+-- counters of another run are never used again, not even by that run itself.
+local function begin()
   local said = redis.call('GET', KEYS[1])
   local run, generation = string.match(said or '', '^(%S+) (%S+)$')
-  if run ~= ARGV[1] then return nil end
-  return generation, string.sub(KEYS[1], 1, -2) .. generation .. ':'
-end
-
--- The same; begins a generation if there is none. A server that was restarted, or a replica that has
--- taken over, may lack the latest writes: counters of another run are never used again, not even by
--- that run itself.
-local function begin()
-  local generation, base = present()
-  if not generation then
+  if run ~= ARGV[1] then
     local time = redis.call('TIME')
     generation = string.format('%x%05x', time[1], time[2])
-    base = string.sub(KEYS[1], 1, -2) .. generation .. ':'
     redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. generation, 'PX', ARGV[3])
   end
   -- Outlives all that is named under it.
@@ -40,7 +32,7 @@ local function begin()
   if redis.call('PTTL', KEYS[1]) < time then
     redis.call('PEXPIRE', KEYS[1], string.format('%.0f', time + HOUR))
   end
-  return generation, base
+  return generation, string.sub(KEYS[1], 1, -2) .. generation .. ':'
 end
 
 local function parts(amount)

@@ -73,7 +73,6 @@ async fn a_new_spend_counter_begins_with_what_was_spent_before(tenant: Tenant) {
     let unknown = Reserved::Unknown(vec![0, 2]);
     assert_eq!(counters.reserve(&claims).await.unwrap(), unknown);
     assert_eq!(counters.reserve(&claims).await.unwrap(), unknown, "nothing was made");
-    assert_eq!(tenant.spent().await, None);
     let history = |nanos| Some(NanoUsd::from_nanos(nanos));
     claims.list[2].spent_before = history(70);
     let half = counters.reserve(&claims).await.unwrap();
@@ -83,10 +82,8 @@ async fn a_new_spend_counter_begins_with_what_was_spent_before(tenant: Tenant) {
     let Reserved::Admitted(statuses) = reserved else { panic!("{reserved:?}") };
     let used: Vec<_> = statuses.iter().map(|status| status.used).collect();
     assert_eq!(used, [40, 1, 80], "a counter that exists ignores spent_before");
-    assert_eq!(tenant.spent().await, Some(70), "settled only");
-    let unknown = tenant.clock.new_id();
-    let spent = counters.spent(tenant.organization_id, unknown, SpendWindow::Monthly, now).await;
-    assert_eq!(spent, None);
+    tenant.release(claims.request_id).await;
+    assert_eq!(tenant.used().await, 70, "settled only");
 }
 
 async fn a_cap_holds_under_concurrency(tenant: Tenant) {
@@ -97,19 +94,18 @@ async fn a_cap_holds_under_concurrency(tenant: Tenant) {
     assert_eq!(admitted.len(), 100);
     let settling = admitted.iter().map(|request| tenant.settle(*request, 900, 0));
     futures_util::future::join_all(settling).await;
-    assert_eq!(tenant.spent().await, Some(90_000));
     assert_eq!(tenant.used().await, 90_000);
 }
 
 async fn a_settlement_counts_once(tenant: Tenant) {
     let request = tenant.admit(&[tenant.spend(SpendWindow::Monthly, 100, 60)]).await.unwrap();
-    assert_eq!((tenant.spent().await, tenant.used().await), (Some(0), 60));
+    assert_eq!(tenant.used().await, 60);
     for _ in 0..3 {
         tenant.settle(request, 25, 0).await;
-        assert_eq!((tenant.spent().await, tenant.used().await), (Some(25), 25));
+        assert_eq!(tenant.used().await, 25);
     }
-    tenant.counters.release(tenant.organization_id, request).await;
-    assert_eq!((tenant.spent().await, tenant.used().await), (Some(25), 25));
+    tenant.release(request).await;
+    assert_eq!(tenant.used().await, 25);
 }
 
 async fn a_release_leaves_nothing(tenant: Tenant) {
@@ -120,7 +116,7 @@ async fn a_release_leaves_nothing(tenant: Tenant) {
     ];
     for _ in 0..3 {
         let request = tenant.admit(&claims).await.expect("room");
-        tenant.counters.release(tenant.organization_id, request).await;
+        tenant.release(request).await;
         tenant.settle(request, 50, 50).await;
     }
     assert_eq!(tenant.used().await, 0);
@@ -154,11 +150,8 @@ async fn spend_windows_begin_at_zero(tenant: Tenant) {
     let (_, reserved) = tenant.reserve_at(after, &[claim]).await;
     assert_eq!(statuses(reserved.unwrap())[0].used, 80, "the new window alone");
     tenant.settle(old, 30, 0).await;
-    let counters = &tenant.counters;
-    let (organization, bucket) = (tenant.organization_id, tenant.bucket);
-    let spent = |at| counters.spent(organization, bucket, SpendWindow::Hourly, at);
-    assert_eq!(spent(before).await, Some(NanoUsd::from_nanos(30)), "the window of its admission");
-    assert_eq!(spent(after).await, Some(NanoUsd::ZERO));
+    let used = async |at| tenant.used_at(at, SpendWindow::Hourly).await;
+    assert_eq!((used(before).await, used(after).await), (30, 80), "the window of its admission");
 }
 
 async fn rate_windows_roll(tenant: Tenant) {
@@ -223,7 +216,7 @@ async fn limits_say_when_they_are_reset(tenant: Tenant) {
     // A minute later only hours hold anything, until they do not.
     let (third, admitted, whole) = ask(120, 1).await;
     assert_eq!((admitted, whole), (true, vec![60, 60, hour_left, hour_left, hourly - 110]));
-    tenant.counters.release(tenant.organization_id, third).await;
+    tenant.release(third).await;
     let (_, admitted, whole) = ask(3_900, 0).await;
     assert_eq!((admitted, whole), (true, vec![60, 0, hour_left, 0, 0]));
 }
@@ -269,7 +262,7 @@ async fn amounts_saturate(tenant: Tenant) {
     let second = tenant.admit(&[claim]).await.unwrap();
     tenant.settle(first, i64::MAX, 0).await;
     tenant.settle(second, i64::MAX, 0).await;
-    assert_eq!(tenant.spent().await, Some(i64::MAX));
+    assert_eq!(tenant.used().await, i64::MAX);
     assert_eq!(tenant.admit(&[claim]).await, None);
 }
 
@@ -293,7 +286,7 @@ async fn a_free_request_passes_an_exceeded_cap(tenant: Tenant) {
     let Ok(Reserved::Admitted(statuses)) = reserved else { panic!("{reserved:?}") };
     assert_eq!((statuses[0].used, statuses[0].retry_after), (150, Some(0)));
     tenant.settle(free, 0, 0).await;
-    assert_eq!(tenant.spent().await, Some(150));
+    assert_eq!(tenant.used().await, 150);
     let one_a_minute =
         |amount| [cap(amount), tenant.rate(RateMetric::Requests, RateWindow::Minute, 1, 1)];
     assert!(tenant.admit(&one_a_minute(0)).await.is_some());
@@ -302,7 +295,7 @@ async fn a_free_request_passes_an_exceeded_cap(tenant: Tenant) {
 
 async fn ending_an_unknown_request_changes_nothing(tenant: Tenant) {
     tenant.settle(tenant.clock.new_id(), 100, 100).await;
-    tenant.counters.release(tenant.organization_id, tenant.clock.new_id()).await;
+    tenant.release(tenant.clock.new_id()).await;
     assert_eq!(tenant.used().await, 0);
 }
 

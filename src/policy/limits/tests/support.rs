@@ -129,21 +129,21 @@ impl Tenant {
 
     pub(super) async fn settle(&self, request_id: RequestId, cost: i64, tokens: i64) {
         let used = Amounts { cost: NanoUsd::from_nanos(cost), tokens };
-        self.counters.settle(self.organization_id, request_id, used).await;
+        self.counters.end(self.organization_id, request_id, Some(used)).await;
     }
 
-    /// Settled nano-dollars of the month.
-    pub(super) async fn spent(&self) -> Option<i64> {
-        let now = self.clock.now();
-        let window = SpendWindow::Monthly;
-        let spent = self.counters.spent(self.organization_id, self.bucket, window, now).await;
-        spent.map(NanoUsd::nanos)
+    pub(super) async fn release(&self, request_id: RequestId) {
+        self.counters.end(self.organization_id, request_id, None).await;
     }
 
     /// What is used of the month, reservations included.
     pub(super) async fn used(&self) -> i64 {
-        let claim = self.spend(SpendWindow::Monthly, 0, 1);
-        match self.reserve_at(self.clock.now(), &[claim]).await.1 {
+        self.used_at(self.clock.now(), SpendWindow::Monthly).await
+    }
+
+    /// What is used of the window that contains `at`, reservations included.
+    pub(super) async fn used_at(&self, at: DateTime<Utc>, window: SpendWindow) -> i64 {
+        match self.reserve_at(at, &[self.spend(window, 0, 1)]).await.1 {
             Ok(Reserved::Refused(statuses)) => statuses[0].used,
             odd => panic!("{odd:?}"),
         }

@@ -6,6 +6,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::conn::on;
+use super::filters::{deleted, filter_given, live_of, of_workspace, paged};
 use super::page::Page;
 use super::schema::{api_key_credentials, api_keys};
 use super::{Conn, DbError, optional};
@@ -87,9 +88,8 @@ pub async fn has_api_key(
     id: ApiKeyId,
 ) -> Result<bool, DbError> {
     let keys: i64 = on!(conn, c => api_keys::table
-        .filter(api_keys::organization_id.eq(organization_id))
+        .filter(live_of!(api_keys, organization_id))
         .filter(api_keys::id.eq(id))
-        .filter(api_keys::deleted_at.is_null())
         .count()
         .get_result(c))?;
     Ok(keys > 0)
@@ -126,9 +126,7 @@ macro_rules! in_scope {
             Scope::Organization(id) => query
                 .filter(api_keys::organization_id.eq(id))
                 .filter(api_keys::workspace_id.is_null()),
-            Scope::Workspace(scope) => query
-                .filter(api_keys::organization_id.eq(scope.organization_id))
-                .filter(api_keys::workspace_id.eq(scope.workspace_id)),
+            Scope::Workspace(scope) => query.filter(of_workspace!(api_keys, scope)),
         }
     }};
 }
@@ -154,19 +152,10 @@ pub async fn list_api_keys(
     page: Page<ApiKeyId>,
 ) -> Result<Vec<ApiKeyRow>, DbError> {
     on!(conn, c => {
-        let mut query = in_scope!(api_keys::table.select(ApiKeyRow::as_select()), scope)
-            .order(api_keys::id)
-            .limit(page.rows());
-        if let Some(role) = filter.role {
-            query = query.filter(api_keys::role.eq(role));
-        }
-        if let Some(user_id) = filter.user_id {
-            query = query.filter(api_keys::user_id.eq(user_id));
-        }
-        if let Some(after) = page.after {
-            query = query.filter(api_keys::id.gt(after));
-        }
-        query.load(c)
+        let query = in_scope!(api_keys::table.select(ApiKeyRow::as_select()), scope);
+        let query = filter_given(query, api_keys::role, filter.role);
+        let query = filter_given(query, api_keys::user_id, filter.user_id);
+        paged(query, api_keys::id, page).load(c)
     })
 }
 
@@ -196,7 +185,7 @@ pub async fn delete_api_key(
     on!(conn, c => {
         in_scope!(diesel::update(api_keys::table), scope)
             .filter(api_keys::id.eq(id))
-            .set((api_keys::deleted_at.eq(Some(now)), api_keys::updated_at.eq(now)))
+            .set(deleted!(api_keys, now))
             .execute(c)
     })
     .map(|_| ())
@@ -224,7 +213,7 @@ pub async fn delete_workspace_api_keys(
 ) -> Result<usize, DbError> {
     on!(conn, c => {
         in_scope!(diesel::update(api_keys::table), Scope::Workspace(scope))
-            .set((api_keys::deleted_at.eq(Some(now)), api_keys::updated_at.eq(now)))
+            .set(deleted!(api_keys, now))
             .execute(c)
     })
 }
@@ -281,7 +270,7 @@ pub async fn delete_platform_keys(
     on!(conn, c => diesel::update(api_keys::table)
         .filter(api_keys::organization_id.is_null())
         .filter(api_keys::deleted_at.is_null())
-        .set((api_keys::deleted_at.eq(Some(now)), api_keys::updated_at.eq(now)))
+        .set(deleted!(api_keys, now))
         .returning(api_keys::id)
         .get_results(c))
 }

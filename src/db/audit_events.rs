@@ -6,6 +6,7 @@ use diesel_async::RunQueryDsl;
 use serde_json::Value;
 
 use super::conn::on;
+use super::filters::{filter_given, of_workspace};
 use super::page::Page;
 use super::schema::audit_events;
 use super::{Conn, DbError};
@@ -79,9 +80,7 @@ pub async fn list_audit_events(
                 query.filter(audit_events::actor_scope.eq_any(["platform", "command_line"]))
             }
             Scope::Organization(id) => query.filter(audit_events::organization_id.eq(id)),
-            Scope::Workspace(scope) => query
-                .filter(audit_events::organization_id.eq(scope.organization_id))
-                .filter(audit_events::workspace_id.eq(scope.workspace_id)),
+            Scope::Workspace(scope) => query.filter(of_workspace!(audit_events, scope)),
         };
         if let Some(from) = filter.from {
             query = query.filter(audit_events::created_at.ge(from));
@@ -96,18 +95,10 @@ pub async fn list_audit_events(
                     .or(audit_events::actor_user_id.eq(actor)),
             );
         }
-        if let Some(operation) = filter.operation {
-            query = query.filter(audit_events::operation.eq(operation));
-        }
-        if let Some(resource_type) = filter.resource_type {
-            query = query.filter(audit_events::resource_type.eq(resource_type));
-        }
-        if let Some(resource_id) = filter.resource_id {
-            query = query.filter(audit_events::resource_id.eq(resource_id));
-        }
-        if let Some(workspace_id) = filter.workspace_id {
-            query = query.filter(audit_events::workspace_id.eq(workspace_id));
-        }
+        query = filter_given(query, audit_events::operation, filter.operation);
+        query = filter_given(query, audit_events::resource_type, filter.resource_type);
+        query = filter_given(query, audit_events::resource_id, filter.resource_id);
+        query = filter_given(query, audit_events::workspace_id, filter.workspace_id);
         if let Some(before) = page.after {
             query = query.filter(audit_events::id.lt(before));
         }

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::conn::on;
-use super::owner::same;
+use super::filters::{of_owner, of_workspace};
 use super::schema::data_keys;
 use super::{Conn, DbError, optional};
 use crate::domain::ids::{DataKeyId, OrganizationId, WorkspaceId};
@@ -35,8 +35,7 @@ impl DataKeyRow {
 /// The owner's data key.
 pub async fn find_data_key(conn: &mut Conn, owner: Owner) -> Result<Option<DataKeyRow>, DbError> {
     optional(on!(conn, c => data_keys::table
-        .filter(data_keys::organization_id.eq(owner.organization_id()))
-        .filter(same(data_keys::workspace_id, owner.workspace_id()))
+        .filter(of_owner!(data_keys, owner))
         .select(DataKeyRow::as_select())
         .first(c)))
 }
@@ -49,8 +48,7 @@ pub async fn insert_data_key(conn: &mut Conn, row: DataKeyRow) -> Result<(), DbE
 /// Deletes the workspace's data key. Its secrets have to be deleted before.
 pub async fn delete_data_key(conn: &mut Conn, scope: WorkspaceScope) -> Result<(), DbError> {
     on!(conn, c => diesel::delete(data_keys::table)
-        .filter(data_keys::organization_id.eq(scope.organization_id))
-        .filter(data_keys::workspace_id.eq(scope.workspace_id))
+        .filter(of_workspace!(data_keys, scope))
         .execute(c))
     .map(|_| ())
 }

@@ -16,6 +16,7 @@ pub use children::{
 pub use spend::{SubjectSpend, sum_spend_by_metadata, sum_spend_by_subject};
 
 use super::conn::on;
+use super::filters::{deleted, filter_given, live_of};
 use super::schema::gateway_policies;
 use super::{Conn, DbError, optional};
 use crate::domain::ids::{ApiKeyId, OrganizationId, PolicyId};
@@ -95,9 +96,8 @@ pub async fn find_gateway_policy(
     id: PolicyId,
 ) -> Result<Option<GatewayPolicyRow>, DbError> {
     optional(on!(conn, c => gateway_policies::table
-        .filter(gateway_policies::organization_id.eq(organization_id))
+        .filter(live_of!(gateway_policies, organization_id))
         .filter(gateway_policies::id.eq(id))
-        .filter(gateway_policies::deleted_at.is_null())
         .select(GatewayPolicyRow::as_select())
         .first(c)))
 }
@@ -110,10 +110,9 @@ pub async fn find_gateway_policy_for(
     matchers_key: &str,
 ) -> Result<Option<GatewayPolicyRow>, DbError> {
     optional(on!(conn, c => gateway_policies::table
-        .filter(gateway_policies::organization_id.eq(organization_id))
+        .filter(live_of!(gateway_policies, organization_id))
         .filter(gateway_policies::family.eq(family.as_str().to_owned()))
         .filter(gateway_policies::matchers_key.eq(matchers_key.to_owned()))
-        .filter(gateway_policies::deleted_at.is_null())
         .select(GatewayPolicyRow::as_select())
         .first(c)))
 }
@@ -124,9 +123,8 @@ pub async fn count_created_gateway_policies(
     organization_id: OrganizationId,
 ) -> Result<i64, DbError> {
     on!(conn, c => gateway_policies::table
-        .filter(gateway_policies::organization_id.eq(organization_id))
+        .filter(live_of!(gateway_policies, organization_id))
         .filter(gateway_policies::parent_policy_id.is_null())
-        .filter(gateway_policies::deleted_at.is_null())
         .count()
         .get_result(c))
 }
@@ -141,9 +139,8 @@ pub async fn list_gateway_policies(
     limit: i64,
 ) -> Result<Vec<GatewayPolicyRow>, DbError> {
     on!(conn, c => {
-        let mut query = gateway_policies::table
-            .filter(gateway_policies::organization_id.eq(organization_id))
-            .filter(gateway_policies::deleted_at.is_null())
+        let query = gateway_policies::table
+            .filter(live_of!(gateway_policies, organization_id))
             .select(GatewayPolicyRow::as_select())
             .order((
                 gateway_policies::priority,
@@ -153,10 +150,7 @@ pub async fn list_gateway_policies(
             .offset(offset)
             .limit(limit)
             .into_boxed();
-        if let Some(policy_type) = policy_type {
-            query = query.filter(gateway_policies::policy_type.eq(policy_type));
-        }
-        query.load(c)
+        filter_given(query, gateway_policies::policy_type, policy_type).load(c)
     })
 }
 
@@ -169,8 +163,7 @@ pub async fn list_effective_policies(
     organization_id: OrganizationId,
 ) -> Result<Vec<GatewayPolicyRow>, DbError> {
     on!(conn, c => gateway_policies::table
-        .filter(gateway_policies::organization_id.eq(organization_id))
-        .filter(gateway_policies::deleted_at.is_null())
+        .filter(live_of!(gateway_policies, organization_id))
         .filter(gateway_policies::enabled
             .eq(true)
             .or(gateway_policies::parent_policy_id.is_not_null()))
@@ -187,9 +180,8 @@ pub async fn update_gateway_policy(
     changes: GatewayPolicyChanges,
 ) -> Result<GatewayPolicyRow, DbError> {
     on!(conn, c => diesel::update(gateway_policies::table)
-        .filter(gateway_policies::organization_id.eq(organization_id))
+        .filter(live_of!(gateway_policies, organization_id))
         .filter(gateway_policies::id.eq(id))
-        .filter(gateway_policies::deleted_at.is_null())
         .set(&changes)
         .returning(GatewayPolicyRow::as_returning())
         .get_result(c))
@@ -203,13 +195,9 @@ pub async fn delete_gateway_policy(
     now: NaiveDateTime,
 ) -> Result<(), DbError> {
     let rows = on!(conn, c => diesel::update(gateway_policies::table)
-        .filter(gateway_policies::organization_id.eq(organization_id))
+        .filter(live_of!(gateway_policies, organization_id))
         .filter(gateway_policies::id.eq(id))
-        .filter(gateway_policies::deleted_at.is_null())
-        .set((
-            gateway_policies::deleted_at.eq(Some(now)),
-            gateway_policies::updated_at.eq(now),
-        ))
+        .set(deleted!(gateway_policies, now))
         .execute(c))?;
     if rows == 0 { Err(DbError::NotFound) } else { Ok(()) }
 }

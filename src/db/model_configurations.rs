@@ -6,6 +6,7 @@ use diesel_async::RunQueryDsl;
 use serde_json::Value;
 
 use super::conn::on;
+use super::filters::{deleted, of_workspace, paged};
 use super::page::Page;
 use super::schema::{model_configuration_secrets, model_configurations};
 use super::{Conn, DbError, optional};
@@ -92,8 +93,7 @@ pub async fn find_model_configuration(
     id: ConfigurationId,
 ) -> Result<Option<ModelConfigurationRow>, DbError> {
     optional(on!(conn, c => model_configurations::table
-        .filter(model_configurations::organization_id.eq(scope.organization_id))
-        .filter(model_configurations::workspace_id.eq(scope.workspace_id))
+        .filter(of_workspace!(model_configurations, scope))
         .filter(model_configurations::id.eq(id))
         .filter(model_configurations::deleted_at.is_null())
         .select(ModelConfigurationRow::as_select())
@@ -107,18 +107,12 @@ pub async fn list_model_configurations(
     page: Page<ConfigurationId>,
 ) -> Result<Vec<ModelConfigurationRow>, DbError> {
     on!(conn, c => {
-        let mut query = model_configurations::table
-            .filter(model_configurations::organization_id.eq(scope.organization_id))
-            .filter(model_configurations::workspace_id.eq(scope.workspace_id))
+        let query = model_configurations::table
+            .filter(of_workspace!(model_configurations, scope))
             .filter(model_configurations::deleted_at.is_null())
             .select(ModelConfigurationRow::as_select())
-            .order(model_configurations::id)
-            .limit(page.rows())
             .into_boxed();
-        if let Some(after) = page.after {
-            query = query.filter(model_configurations::id.gt(after));
-        }
-        query.load(c)
+        paged(query, model_configurations::id, page).load(c)
     })
 }
 
@@ -130,8 +124,7 @@ pub async fn update_model_configuration(
     columns: ModelConfigurationColumns,
 ) -> Result<ModelConfigurationRow, DbError> {
     on!(conn, c => diesel::update(model_configurations::table)
-        .filter(model_configurations::organization_id.eq(scope.organization_id))
-        .filter(model_configurations::workspace_id.eq(scope.workspace_id))
+        .filter(of_workspace!(model_configurations, scope))
         .filter(model_configurations::id.eq(id))
         .filter(model_configurations::deleted_at.is_null())
         .set(&columns)
@@ -148,14 +141,10 @@ pub async fn delete_model_configuration(
     now: NaiveDateTime,
 ) -> Result<(), DbError> {
     let rows = on!(conn, c => diesel::update(model_configurations::table)
-        .filter(model_configurations::organization_id.eq(scope.organization_id))
-        .filter(model_configurations::workspace_id.eq(scope.workspace_id))
+        .filter(of_workspace!(model_configurations, scope))
         .filter(model_configurations::id.eq(id))
         .filter(model_configurations::deleted_at.is_null())
-        .set((
-            model_configurations::deleted_at.eq(Some(now)),
-            model_configurations::updated_at.eq(now),
-        ))
+        .set(deleted!(model_configurations, now))
         .execute(c))?;
     if rows == 0 {
         return Err(DbError::NotFound);
@@ -171,8 +160,7 @@ pub async fn update_used_secrets(
     secrets: &[SecretId],
 ) -> Result<(), DbError> {
     on!(conn, c => diesel::delete(model_configuration_secrets::table
-            .filter(model_configuration_secrets::organization_id.eq(scope.organization_id))
-            .filter(model_configuration_secrets::workspace_id.eq(scope.workspace_id))
+            .filter(of_workspace!(model_configuration_secrets, scope))
             .filter(model_configuration_secrets::configuration_id.eq(id)))
         .execute(c))?;
     // One by one, since diesel-async does not support batch inserts on SQLite.
@@ -197,8 +185,7 @@ pub async fn find_model_configuration_named(
     name: String,
 ) -> Result<Option<ModelConfigurationRow>, DbError> {
     optional(on!(conn, c => model_configurations::table
-        .filter(model_configurations::organization_id.eq(scope.organization_id))
-        .filter(model_configurations::workspace_id.eq(scope.workspace_id))
+        .filter(of_workspace!(model_configurations, scope))
         .filter(model_configurations::name.eq(name.clone()))
         .filter(model_configurations::deleted_at.is_null())
         .select(ModelConfigurationRow::as_select())
@@ -215,16 +202,11 @@ pub async fn delete_workspace_model_configurations(
     use super::schema::model_configuration_secrets as uses;
 
     on!(conn, c => diesel::delete(uses::table)
-        .filter(uses::organization_id.eq(scope.organization_id))
-        .filter(uses::workspace_id.eq(scope.workspace_id))
+        .filter(of_workspace!(uses, scope))
         .execute(c))?;
     on!(conn, c => diesel::update(model_configurations::table)
-        .filter(model_configurations::organization_id.eq(scope.organization_id))
-        .filter(model_configurations::workspace_id.eq(scope.workspace_id))
+        .filter(of_workspace!(model_configurations, scope))
         .filter(model_configurations::deleted_at.is_null())
-        .set((
-            model_configurations::deleted_at.eq(Some(now)),
-            model_configurations::updated_at.eq(now),
-        ))
+        .set(deleted!(model_configurations, now))
         .execute(c))
 }

@@ -6,6 +6,7 @@ use diesel_async::RunQueryDsl;
 use serde_json::Value;
 
 use super::conn::on;
+use super::filters::{deleted, filter_given, live_of, paged};
 use super::page::Page;
 use super::schema::model_prices;
 use super::{Conn, DbError, optional};
@@ -61,9 +62,8 @@ pub async fn find_model_price(
     id: ModelPriceId,
 ) -> Result<Option<ModelPriceRow>, DbError> {
     optional(on!(conn, c => model_prices::table
-        .filter(model_prices::organization_id.eq(organization_id))
+        .filter(live_of!(model_prices, organization_id))
         .filter(model_prices::id.eq(id))
-        .filter(model_prices::deleted_at.is_null())
         .select(ModelPriceRow::as_select())
         .first(c)))
 }
@@ -76,23 +76,13 @@ pub async fn list_model_prices(
     page: Page<ModelPriceId>,
 ) -> Result<Vec<ModelPriceRow>, DbError> {
     on!(conn, c => {
-        let mut query = model_prices::table
-            .filter(model_prices::organization_id.eq(organization_id))
-            .filter(model_prices::deleted_at.is_null())
+        let query = model_prices::table
+            .filter(live_of!(model_prices, organization_id))
             .select(ModelPriceRow::as_select())
-            .order(model_prices::id)
-            .limit(page.rows())
             .into_boxed();
-        if let Some(provider) = filter.provider {
-            query = query.filter(model_prices::provider.eq(provider));
-        }
-        if let Some(model) = filter.model {
-            query = query.filter(model_prices::model.eq(model));
-        }
-        if let Some(after) = page.after {
-            query = query.filter(model_prices::id.gt(after));
-        }
-        query.load(c)
+        let query = paged(query, model_prices::id, page);
+        let query = filter_given(query, model_prices::provider, filter.provider);
+        filter_given(query, model_prices::model, filter.model).load(c)
     })
 }
 
@@ -104,9 +94,8 @@ pub async fn list_model_prices_for(
 ) -> Result<Vec<ModelPriceRow>, DbError> {
     let providers = [provider, crate::domain::pricing::ANY.to_owned()];
     on!(conn, c => model_prices::table
-        .filter(model_prices::organization_id.eq(organization_id))
+        .filter(live_of!(model_prices, organization_id))
         .filter(model_prices::provider.eq_any(providers.clone()))
-        .filter(model_prices::deleted_at.is_null())
         .select(ModelPriceRow::as_select())
         .order(model_prices::id)
         .load(c))
@@ -118,8 +107,7 @@ pub async fn count_model_prices(
     organization_id: OrganizationId,
 ) -> Result<i64, DbError> {
     on!(conn, c => model_prices::table
-        .filter(model_prices::organization_id.eq(organization_id))
-        .filter(model_prices::deleted_at.is_null())
+        .filter(live_of!(model_prices, organization_id))
         .count()
         .get_result(c))
 }
@@ -132,9 +120,8 @@ pub async fn update_model_price(
     changes: ModelPriceChanges,
 ) -> Result<ModelPriceRow, DbError> {
     on!(conn, c => diesel::update(model_prices::table)
-        .filter(model_prices::organization_id.eq(organization_id))
+        .filter(live_of!(model_prices, organization_id))
         .filter(model_prices::id.eq(id))
-        .filter(model_prices::deleted_at.is_null())
         .set(&changes)
         .returning(ModelPriceRow::as_returning())
         .get_result(c))
@@ -148,10 +135,9 @@ pub async fn delete_model_price(
     now: NaiveDateTime,
 ) -> Result<(), DbError> {
     let rows = on!(conn, c => diesel::update(model_prices::table)
-        .filter(model_prices::organization_id.eq(organization_id))
+        .filter(live_of!(model_prices, organization_id))
         .filter(model_prices::id.eq(id))
-        .filter(model_prices::deleted_at.is_null())
-        .set((model_prices::deleted_at.eq(Some(now)), model_prices::updated_at.eq(now)))
+        .set(deleted!(model_prices, now))
         .execute(c))?;
     if rows == 0 { Err(DbError::NotFound) } else { Ok(()) }
 }

@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::conn::on;
+use super::filters::paged;
 use super::page::Page;
 use super::schema::organizations;
 use super::{Conn, DbError, optional};
@@ -62,16 +63,11 @@ pub async fn list_organizations(
     page: Page<OrganizationId>,
 ) -> Result<Vec<OrganizationRow>, DbError> {
     on!(conn, c => {
-        let mut query = organizations::table
+        let query = organizations::table
             .filter(organizations::deleted_at.is_null())
             .select(OrganizationRow::as_select())
-            .order(organizations::id)
-            .limit(page.rows())
             .into_boxed();
-        if let Some(after) = page.after {
-            query = query.filter(organizations::id.gt(after));
-        }
-        query.load(c)
+        paged(query, organizations::id, page).load(c)
     })
 }
 

@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::conn::on;
+use super::filters::of_workspace;
 use super::schema::own_responses;
 use super::{Conn, DbError, optional};
 use crate::domain::ids::{OrganizationId, WorkspaceId};
@@ -48,8 +49,7 @@ pub async fn find_own_response(
     response_id: String,
 ) -> Result<Option<Option<String>>, DbError> {
     optional(on!(conn, c => own_responses::table
-        .filter(own_responses::organization_id.eq(scope.organization_id))
-        .filter(own_responses::workspace_id.eq(scope.workspace_id))
+        .filter(of_workspace!(own_responses, scope))
         .filter(own_responses::upstream.eq(upstream))
         .filter(own_responses::response_id.eq(response_id.clone()))
         .select(own_responses::guarded_conversation)

@@ -6,7 +6,7 @@ use diesel_async::RunQueryDsl;
 use serde_json::Value;
 
 use super::conn::on;
-use super::owner::same;
+use super::filters::{of_owner, of_workspace};
 use super::schema::provider_settings;
 use super::{Conn, DbError, optional};
 use crate::domain::ids::{OrganizationId, ProviderSettingsId, WorkspaceId};
@@ -35,8 +35,7 @@ pub async fn list_provider_settings(
     owner: Owner,
 ) -> Result<Vec<ProviderSettingsRow>, DbError> {
     on!(conn, c => provider_settings::table
-        .filter(provider_settings::organization_id.eq(owner.organization_id()))
-        .filter(same(provider_settings::workspace_id, owner.workspace_id()))
+        .filter(of_owner!(provider_settings, owner))
         .select(ProviderSettingsRow::as_select())
         .load(c))
 }
@@ -48,8 +47,7 @@ pub async fn find_provider_settings(
     provider: Provider,
 ) -> Result<Option<ProviderSettingsRow>, DbError> {
     optional(on!(conn, c => provider_settings::table
-        .filter(provider_settings::organization_id.eq(owner.organization_id()))
-        .filter(same(provider_settings::workspace_id, owner.workspace_id()))
+        .filter(of_owner!(provider_settings, owner))
         .filter(provider_settings::provider.eq(provider.as_str()))
         .select(ProviderSettingsRow::as_select())
         .first(c)))
@@ -73,8 +71,7 @@ pub async fn update_provider_settings(
     now: NaiveDateTime,
 ) -> Result<(), DbError> {
     on!(conn, c => diesel::update(provider_settings::table)
-        .filter(provider_settings::organization_id.eq(owner.organization_id()))
-        .filter(same(provider_settings::workspace_id, owner.workspace_id()))
+        .filter(of_owner!(provider_settings, owner))
         .filter(provider_settings::id.eq(id))
         .set((
             provider_settings::settings.eq(settings.clone()),
@@ -90,10 +87,9 @@ pub async fn delete_provider_settings(
     owner: Owner,
     id: ProviderSettingsId,
 ) -> Result<(), DbError> {
-    on!(conn, c => diesel::delete(provider_settings::table
-            .filter(provider_settings::organization_id.eq(owner.organization_id()))
-            .filter(same(provider_settings::workspace_id, owner.workspace_id()))
-            .filter(provider_settings::id.eq(id)))
+    on!(conn, c => diesel::delete(provider_settings::table)
+        .filter(of_owner!(provider_settings, owner))
+        .filter(provider_settings::id.eq(id))
         .execute(c))
     .map(|_| ())
 }
@@ -104,7 +100,6 @@ pub async fn delete_workspace_provider_settings(
     scope: WorkspaceScope,
 ) -> Result<usize, DbError> {
     on!(conn, c => diesel::delete(provider_settings::table)
-        .filter(provider_settings::organization_id.eq(scope.organization_id))
-        .filter(provider_settings::workspace_id.eq(scope.workspace_id))
+        .filter(of_workspace!(provider_settings, scope))
         .execute(c))
 }

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::conn::on;
-use super::owner::same;
+use super::filters::{of_owner, of_workspace, paged};
 use super::page::Page;
 use super::schema::{model_configuration_secrets, model_configurations, secrets};
 use super::{Conn, DbError, optional};
@@ -74,8 +74,7 @@ pub async fn find_secret(
     name: &SecretName,
 ) -> Result<Option<SecretRow>, DbError> {
     optional(on!(conn, c => secrets::table
-        .filter(secrets::organization_id.eq(owner.organization_id()))
-        .filter(same(secrets::workspace_id, owner.workspace_id()))
+        .filter(of_owner!(secrets, owner))
         .filter(secrets::name.eq(name))
         .select(SecretRow::as_select())
         .first(c)))
@@ -88,17 +87,11 @@ pub async fn list_secrets(
     page: Page<SecretId>,
 ) -> Result<Vec<SecretRow>, DbError> {
     on!(conn, c => {
-        let mut query = secrets::table
-            .filter(secrets::organization_id.eq(owner.organization_id()))
-            .filter(same(secrets::workspace_id, owner.workspace_id()))
+        let query = secrets::table
+            .filter(of_owner!(secrets, owner))
             .select(SecretRow::as_select())
-            .order(secrets::id)
-            .limit(page.rows())
             .into_boxed();
-        if let Some(after) = page.after {
-            query = query.filter(secrets::id.gt(after));
-        }
-        query.load(c)
+        paged(query, secrets::id, page).load(c)
     })
 }
 
@@ -110,8 +103,7 @@ pub async fn update_secret(
     changes: SecretChanges,
 ) -> Result<SecretRow, DbError> {
     on!(conn, c => diesel::update(secrets::table)
-        .filter(secrets::organization_id.eq(owner.organization_id()))
-        .filter(same(secrets::workspace_id, owner.workspace_id()))
+        .filter(of_owner!(secrets, owner))
         .filter(secrets::id.eq(id))
         .set(&changes)
         .returning(SecretRow::as_returning())
@@ -121,8 +113,7 @@ pub async fn update_secret(
 /// Deletes a secret. If a configuration uses it, the error is [`DbError::ForeignKeyViolation`].
 pub async fn delete_secret(conn: &mut Conn, owner: Owner, id: SecretId) -> Result<(), DbError> {
     on!(conn, c => diesel::delete(secrets::table
-            .filter(secrets::organization_id.eq(owner.organization_id()))
-            .filter(same(secrets::workspace_id, owner.workspace_id()))
+            .filter(of_owner!(secrets, owner))
             .filter(secrets::id.eq(id)))
         .execute(c))
     .map(|_| ())
@@ -168,8 +159,7 @@ pub async fn list_secrets_named(
 ) -> Result<Vec<SecretRow>, DbError> {
     let names: Vec<String> = names.iter().map(|name| name.as_str().to_owned()).collect();
     on!(conn, c => secrets::table
-        .filter(secrets::organization_id.eq(owner.organization_id()))
-        .filter(same(secrets::workspace_id, owner.workspace_id()))
+        .filter(of_owner!(secrets, owner))
         .filter(secrets::name.eq_any(names.clone()))
         .select(SecretRow::as_select())
         .load(c))
@@ -184,8 +174,7 @@ pub async fn list_secrets_of_configuration(
     on!(conn, c => secrets::table
         .inner_join(model_configuration_secrets::table)
         .filter(secrets::organization_id.eq(scope.organization_id))
-        .filter(model_configuration_secrets::organization_id.eq(scope.organization_id))
-        .filter(model_configuration_secrets::workspace_id.eq(scope.workspace_id))
+        .filter(of_workspace!(model_configuration_secrets, scope))
         .filter(model_configuration_secrets::configuration_id.eq(id))
         .select(SecretRow::as_select())
         .load(c))
@@ -197,7 +186,6 @@ pub async fn delete_workspace_secrets(
     scope: WorkspaceScope,
 ) -> Result<usize, DbError> {
     on!(conn, c => diesel::delete(secrets::table)
-        .filter(secrets::organization_id.eq(scope.organization_id))
-        .filter(secrets::workspace_id.eq(scope.workspace_id))
+        .filter(of_workspace!(secrets, scope))
         .execute(c))
 }

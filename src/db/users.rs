@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::conn::on;
+use super::filters::{filter_given, live_of, paged};
 use super::page::Page;
 use super::schema::users;
 use super::{Conn, DbError, optional};
@@ -34,9 +35,8 @@ pub async fn find_user(
     id: UserId,
 ) -> Result<Option<UserRow>, DbError> {
     optional(on!(conn, c => users::table
-        .filter(users::organization_id.eq(organization_id))
+        .filter(live_of!(users, organization_id))
         .filter(users::id.eq(id))
-        .filter(users::deleted_at.is_null())
         .select(UserRow::as_select())
         .first(c)))
 }
@@ -71,23 +71,13 @@ pub async fn list_users(
     page: Page<UserId>,
 ) -> Result<Vec<UserRow>, DbError> {
     on!(conn, c => {
-        let mut query = users::table
-            .filter(users::organization_id.eq(organization_id))
-            .filter(users::deleted_at.is_null())
+        let query = users::table
+            .filter(live_of!(users, organization_id))
             .select(UserRow::as_select())
-            .order(users::id)
-            .limit(page.rows())
             .into_boxed();
-        if let Some(email) = filter.email {
-            query = query.filter(users::email.eq(email));
-        }
-        if let Some(status) = filter.status {
-            query = query.filter(users::status.eq(status));
-        }
-        if let Some(after) = page.after {
-            query = query.filter(users::id.gt(after));
-        }
-        query.load(c)
+        let query = paged(query, users::id, page);
+        let query = filter_given(query, users::email, filter.email);
+        filter_given(query, users::status, filter.status).load(c)
     })
 }
 
@@ -99,9 +89,8 @@ pub async fn update_user(
     changes: UserChanges,
 ) -> Result<UserRow, DbError> {
     on!(conn, c => diesel::update(users::table)
-        .filter(users::organization_id.eq(organization_id))
+        .filter(live_of!(users, organization_id))
         .filter(users::id.eq(id))
-        .filter(users::deleted_at.is_null())
         .set(&changes)
         .returning(UserRow::as_returning())
         .get_result(c))

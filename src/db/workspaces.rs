@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::conn::on;
+use super::filters::{deleted, filter_given, live_of, paged};
 use super::page::Page;
 use super::schema::workspaces;
 use super::{Conn, DbError, optional};
@@ -32,9 +33,8 @@ pub async fn find_workspace(
     scope: WorkspaceScope,
 ) -> Result<Option<WorkspaceRow>, DbError> {
     optional(on!(conn, c => workspaces::table
-        .filter(workspaces::organization_id.eq(scope.organization_id))
+        .filter(live_of!(workspaces, scope.organization_id))
         .filter(workspaces::id.eq(scope.workspace_id))
-        .filter(workspaces::deleted_at.is_null())
         .select(WorkspaceRow::as_select())
         .first(c)))
 }
@@ -61,20 +61,12 @@ pub async fn list_workspaces(
     page: Page<WorkspaceId>,
 ) -> Result<Vec<WorkspaceRow>, DbError> {
     on!(conn, c => {
-        let mut query = workspaces::table
-            .filter(workspaces::organization_id.eq(organization_id))
-            .filter(workspaces::deleted_at.is_null())
+        let query = workspaces::table
+            .filter(live_of!(workspaces, organization_id))
             .select(WorkspaceRow::as_select())
-            .order(workspaces::id)
-            .limit(page.rows())
             .into_boxed();
-        if let Some(id) = only {
-            query = query.filter(workspaces::id.eq(id));
-        }
-        if let Some(after) = page.after {
-            query = query.filter(workspaces::id.gt(after));
-        }
-        query.load(c)
+        let query = paged(query, workspaces::id, page);
+        filter_given(query, workspaces::id, only).load(c)
     })
 }
 
@@ -85,9 +77,8 @@ pub async fn update_workspace(
     changes: WorkspaceChanges,
 ) -> Result<WorkspaceRow, DbError> {
     on!(conn, c => diesel::update(workspaces::table)
-        .filter(workspaces::organization_id.eq(scope.organization_id))
+        .filter(live_of!(workspaces, scope.organization_id))
         .filter(workspaces::id.eq(scope.workspace_id))
-        .filter(workspaces::deleted_at.is_null())
         .set(&changes)
         .returning(WorkspaceRow::as_returning())
         .get_result(c))
@@ -100,10 +91,9 @@ pub async fn delete_workspace(
     now: NaiveDateTime,
 ) -> Result<(), DbError> {
     on!(conn, c => diesel::update(workspaces::table)
-        .filter(workspaces::organization_id.eq(scope.organization_id))
+        .filter(live_of!(workspaces, scope.organization_id))
         .filter(workspaces::id.eq(scope.workspace_id))
-        .filter(workspaces::deleted_at.is_null())
-        .set((workspaces::deleted_at.eq(Some(now)), workspaces::updated_at.eq(now)))
+        .set(deleted!(workspaces, now))
         .execute(c))
     .map(|_| ())
 }

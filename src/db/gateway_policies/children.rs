@@ -159,16 +159,12 @@ async fn count_children(
     parent: Option<PolicyId>,
 ) -> Result<i64, DbError> {
     on!(conn, c => {
-        let mut query = gateway_policies::table
-            .filter(gateway_policies::organization_id.eq(organization_id))
+        let query = gateway_policies::table
+            .filter(live_of!(gateway_policies, organization_id))
             .filter(gateway_policies::parent_policy_id.is_not_null())
-            .filter(gateway_policies::deleted_at.is_null())
             .select(diesel::dsl::count_star())
             .into_boxed();
-        if let Some(parent) = parent {
-            query = query.filter(gateway_policies::parent_policy_id.eq(parent));
-        }
-        query.first(c)
+        filter_given(query, gateway_policies::parent_policy_id, parent).first(c)
     })
 }
 
@@ -186,10 +182,9 @@ pub async fn update_attached_children(
     parent: &GatewayPolicyRow,
 ) -> Result<usize, DbError> {
     on!(conn, c => diesel::update(gateway_policies::table)
-        .filter(gateway_policies::organization_id.eq(parent.organization_id))
+        .filter(live_of!(gateway_policies, parent.organization_id))
         .filter(gateway_policies::parent_policy_id.eq(parent.id))
         .filter(gateway_policies::detached.eq(false))
-        .filter(gateway_policies::deleted_at.is_null())
         .set((
             gateway_policies::config.eq(parent.config.clone()),
             gateway_policies::action.eq(parent.action.clone()),
@@ -208,13 +203,9 @@ pub async fn delete_attached_children(
     now: NaiveDateTime,
 ) -> Result<usize, DbError> {
     on!(conn, c => diesel::update(gateway_policies::table)
-        .filter(gateway_policies::organization_id.eq(organization_id))
+        .filter(live_of!(gateway_policies, organization_id))
         .filter(gateway_policies::parent_policy_id.eq(parent))
         .filter(gateway_policies::detached.eq(false))
-        .filter(gateway_policies::deleted_at.is_null())
-        .set((
-            gateway_policies::deleted_at.eq(Some(now)),
-            gateway_policies::updated_at.eq(now),
-        ))
+        .set(deleted!(gateway_policies, now))
         .execute(c))
 }

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
-use diesel::serialize::ToSql;
-use diesel::sql_types::{BigInt, Bool, HasSqlType, Integer, Nullable, Text};
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
 use diesel::sqlite::Sqlite;
 
 use super::super::schema::ledger;
+use super::rollups::push;
 use super::{LedgerRow, NewLedgerRow};
 use crate::domain::ids::AttemptId;
 
@@ -86,73 +86,34 @@ fn push_values<'b>(
     row: &'b LedgerRow,
     admitted_at: &'b String,
 ) -> QueryResult<()> {
-    let LedgerRow {
-        id,
-        organization_id,
-        workspace_id,
-        request_id,
-        attempt,
-        api_key_id,
-        user_id,
-        configuration_id,
-        configuration,
-        route,
-        model_asked,
-        model,
-        model_used,
-        status,
-        outcome,
-        code,
-        tokens,
-        usage_source,
-        cost,
-        price_version,
-        first_byte_ms,
-        duration_ms,
-        policies,
-        metadata,
-        client_request_id,
-        admitted_at: _,
-        list_cost,
-        guard_findings,
-    } = row;
-    out.push_bind_param::<Text, _>(id)?;
-    push::<Text, _>(out, organization_id)?;
-    push::<Text, _>(out, workspace_id)?;
-    push::<Text, _>(out, request_id)?;
-    push::<BigInt, _>(out, attempt)?;
-    push::<Text, _>(out, api_key_id)?;
-    push::<Nullable<Text>, _>(out, user_id)?;
-    push::<Text, _>(out, configuration_id)?;
-    push::<Text, _>(out, configuration)?;
-    push::<Text, _>(out, route)?;
-    push::<Nullable<Text>, _>(out, model_asked)?;
-    push::<Text, _>(out, model)?;
-    push::<Nullable<Text>, _>(out, model_used)?;
-    push::<Nullable<Integer>, _>(out, status)?;
-    push::<Text, _>(out, outcome)?;
-    push::<Nullable<Text>, _>(out, code)?;
-    push::<Text, _>(out, tokens)?;
-    push::<Text, _>(out, usage_source)?;
-    push::<Nullable<BigInt>, _>(out, cost)?;
-    push::<Nullable<Text>, _>(out, price_version)?;
-    push::<Nullable<BigInt>, _>(out, first_byte_ms)?;
-    push::<Nullable<BigInt>, _>(out, duration_ms)?;
-    push::<Text, _>(out, policies)?;
-    push::<Text, _>(out, metadata)?;
-    push::<Nullable<Text>, _>(out, client_request_id)?;
-    push::<Text, _>(out, admitted_at)?;
-    push::<Nullable<BigInt>, _>(out, list_cost)?;
-    push::<Nullable<Text>, _>(out, guard_findings)
-}
-
-fn push<'b, ST, T>(out: &mut AstPass<'_, 'b, Sqlite>, value: &'b T) -> QueryResult<()>
-where
-    Sqlite: HasSqlType<ST>,
-    T: ToSql<ST, Sqlite>,
-{
-    out.push_sql(", ");
-    out.push_bind_param::<ST, T>(value)
+    out.push_bind_param::<Text, _>(&row.id)?;
+    push::<Text, _, _>(out, &row.organization_id)?;
+    push::<Text, _, _>(out, &row.workspace_id)?;
+    push::<Text, _, _>(out, &row.request_id)?;
+    push::<BigInt, _, _>(out, &row.attempt)?;
+    push::<Text, _, _>(out, &row.api_key_id)?;
+    push::<Nullable<Text>, _, _>(out, &row.user_id)?;
+    push::<Text, _, _>(out, &row.configuration_id)?;
+    push::<Text, _, _>(out, &row.configuration)?;
+    push::<Text, _, _>(out, &row.route)?;
+    push::<Nullable<Text>, _, _>(out, &row.model_asked)?;
+    push::<Text, _, _>(out, &row.model)?;
+    push::<Nullable<Text>, _, _>(out, &row.model_used)?;
+    push::<Nullable<Integer>, _, _>(out, &row.status)?;
+    push::<Text, _, _>(out, &row.outcome)?;
+    push::<Nullable<Text>, _, _>(out, &row.code)?;
+    push::<Text, _, _>(out, &row.tokens)?;
+    push::<Text, _, _>(out, &row.usage_source)?;
+    push::<Nullable<BigInt>, _, _>(out, &row.cost)?;
+    push::<Nullable<Text>, _, _>(out, &row.price_version)?;
+    push::<Nullable<BigInt>, _, _>(out, &row.first_byte_ms)?;
+    push::<Nullable<BigInt>, _, _>(out, &row.duration_ms)?;
+    push::<Text, _, _>(out, &row.policies)?;
+    push::<Text, _, _>(out, &row.metadata)?;
+    push::<Nullable<Text>, _, _>(out, &row.client_request_id)?;
+    push::<Text, _, _>(out, admitted_at)?;
+    push::<Nullable<BigInt>, _, _>(out, &row.list_cost)?;
+    push::<Nullable<Text>, _, _>(out, &row.guard_findings)
 }
 
 // The text depends on nothing but the number of rows.
@@ -197,7 +158,7 @@ mod tests {
             route: text("route"),
             model_asked: Some(text("model asked")),
             model: text("model"),
-            model_used: None,
+            model_used: Some(text("model used")),
             status: Some(200),
             outcome: text("outcome"),
             code: Some(text("code")),
@@ -233,7 +194,9 @@ mod tests {
         let count = 2 * ROWS_A_STATEMENT as u128 + 3;
         let mut rows: Vec<LedgerRow> =
             (1..=count).zip(times.into_iter().cycle()).map(|(n, time)| row(n, time)).collect();
-        rows.push(LedgerRow { user_id: None, status: None, cost: None, ..row(99, times[0]) });
+        let nulls =
+            LedgerRow { user_id: None, model_used: None, status: None, ..row(99, times[0]) };
+        rows.push(LedgerRow { cost: None, ..nulls });
         let new = |row: &LedgerRow| NewLedgerRow {
             row: row.clone(),
             tokens: TokenUsage::default(),

@@ -184,7 +184,8 @@ where
     }
 }
 
-fn push<'b, ST, DB, T>(out: &mut AstPass<'_, 'b, DB>, value: &'b T) -> QueryResult<()>
+/// Adds the value after a comma.
+pub(super) fn push<'b, ST, DB, T>(out: &mut AstPass<'_, 'b, DB>, value: &'b T) -> QueryResult<()>
 where
     DB: Backend + HasSqlType<ST>,
     T: ToSql<ST, DB> + ?Sized,

@@ -63,6 +63,33 @@ pub struct AttemptStart {
     pub price_version: Option<String>,
 }
 
+#[cfg(test)]
+impl AttemptStart {
+    /// An attempt of a new request.
+    pub(super) fn sample(clock: &crate::clock::Clock) -> Self {
+        Self {
+            id: clock.new_id(),
+            request_id: clock.new_id(),
+            attempt: 1,
+            admitted_at: clock.now(),
+            organization_id: clock.new_id(),
+            workspace_id: clock.new_id(),
+            api_key_id: Some(clock.new_id()),
+            user_id: Some(clock.new_id()),
+            upstream: clock.new_id::<crate::domain::ids::ConfigurationId>().into(),
+            configuration: "chat\nbot".to_owned(),
+            route: "chat_completions".to_owned(),
+            model_asked: Some("m\u{2028}".to_owned()),
+            model: "gpt-4o-mini".to_owned(),
+            client_request_id: None,
+            policies: vec![clock.new_id(), clock.new_id()],
+            metadata: BTreeMap::from([("team".to_owned(), "search".to_owned())]),
+            reserved: Some(NanoUsd::from_nanos(123_456_789)),
+            price_version: Some("catalogue:1:openai/gpt-4o-mini".to_owned()),
+        }
+    }
+}
+
 /// In place of a price's version: the caller's own subscription paid, so nothing is charged.
 pub const SUBSCRIPTION: &str = "subscription";
 

@@ -35,6 +35,8 @@ use default_policies::{ChildBucket, DefaultPolicy};
 use guards::Guards;
 pub use guards::MatchedGuard;
 use index::{Index, Places};
+#[cfg(test)]
+pub(crate) use policy::sample_policy;
 pub use policy::{BadPolicy, Policy, PolicyLimit, StoredPolicy, Tier};
 
 /// A policy for the requests that match.

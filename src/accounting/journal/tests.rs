@@ -1,6 +1,5 @@
 //! Appending, sealing and reading back; damaged files and full disks.
 
-use std::collections::BTreeMap;
 use std::process::Command;
 
 use super::record::{Decoded, Record, decode};
@@ -11,31 +10,11 @@ use crate::clock::Clock;
 use crate::domain::content_finding::{
     ContentFinding, ContentFindings, FindingAction, FindingPlace,
 };
-use crate::domain::ids::ConfigurationId;
 use crate::domain::money::NanoUsd;
 use crate::domain::tokens::TokenUsage;
 
 fn start(clock: &Clock) -> Arc<AttemptStart> {
-    Arc::new(AttemptStart {
-        id: clock.new_id(),
-        request_id: clock.new_id(),
-        attempt: 1,
-        admitted_at: clock.now(),
-        organization_id: clock.new_id(),
-        workspace_id: clock.new_id(),
-        api_key_id: Some(clock.new_id()),
-        user_id: Some(clock.new_id()),
-        upstream: clock.new_id::<ConfigurationId>().into(),
-        configuration: "chat\nbot".to_owned(),
-        route: "chat_completions".to_owned(),
-        model_asked: Some("m\u{2028}".to_owned()),
-        model: "gpt-4o-mini".to_owned(),
-        client_request_id: None,
-        policies: vec![clock.new_id(), clock.new_id()],
-        metadata: BTreeMap::from([("team".to_owned(), "search".to_owned())]),
-        reserved: Some(NanoUsd::from_nanos(123_456_789)),
-        price_version: Some("catalogue:1:openai/gpt-4o-mini".to_owned()),
-    })
+    Arc::new(AttemptStart::sample(clock))
 }
 
 fn findings() -> ContentFindings {

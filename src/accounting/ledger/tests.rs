@@ -1,6 +1,5 @@
 //! Rows that the database can't take at the moment, and rows of callers without an API key.
 
-use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,32 +10,8 @@ use crate::accounting::record::{AttemptOutcome, UsageSource};
 use crate::db::gateway_policies::sum_spend_by_subject;
 use crate::db::requests::list_attempts;
 use crate::db::{Conn, Location};
-use crate::domain::ids::ConfigurationId;
 use crate::domain::money::NanoUsd;
 use crate::domain::scope::WorkspaceScope;
-
-fn start(clock: &Clock) -> AttemptStart {
-    AttemptStart {
-        id: clock.new_id(),
-        request_id: clock.new_id(),
-        attempt: 1,
-        admitted_at: clock.now(),
-        organization_id: clock.new_id(),
-        workspace_id: clock.new_id(),
-        api_key_id: Some(clock.new_id()),
-        user_id: None,
-        upstream: clock.new_id::<ConfigurationId>().into(),
-        configuration: "chat".to_owned(),
-        route: "chat_completions".to_owned(),
-        model_asked: None,
-        model: "gpt-4o-mini".to_owned(),
-        client_request_id: None,
-        policies: Vec::new(),
-        metadata: BTreeMap::new(),
-        reserved: Some(NanoUsd::from_nanos(900)),
-        price_version: None,
-    }
-}
 
 fn end(start: &AttemptStart) -> AttemptEnd {
     AttemptEnd {
@@ -83,7 +58,7 @@ fn callers_need_no_api_key() {
         let (ledger, _) = open(directory.path()).await;
         let clock = Clock::default();
         let mut keys = [None, Some(clock.new_id())];
-        let without = AttemptStart { api_key_id: None, ..start(&clock) };
+        let without = AttemptStart { api_key_id: None, ..AttemptStart::sample(&clock) };
         let with = AttemptStart { id: clock.new_id(), api_key_id: keys[1], ..without.clone() };
         for start in [&without, &with] {
             ledger.start(start.clone()).unwrap();
@@ -154,7 +129,7 @@ async fn on_a_full_disk(directory: &std::path::Path) {
     let mut ended = 0;
     loop {
         for _ in 0..50 {
-            let start = start(&clock);
+            let start = AttemptStart::sample(&clock);
             ledger.start(start.clone()).unwrap();
             ledger.end(end(&start));
             ended += 1;

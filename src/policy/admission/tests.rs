@@ -6,32 +6,14 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::ids::{ApiKeyId, PolicyId, UserId, WorkspaceId};
 use crate::domain::metadata::Metadata;
-use crate::domain::policy::{Epochs, PolicyType, RateMetric, SubjectMatcher};
+use crate::domain::policy::{PolicyType, RateMetric};
 use crate::domain::pricing::Extras;
 use crate::llm::limits::Metering;
 use crate::policy::limits::Memory;
-use crate::policy::set::{PolicySet, StoredPolicy};
+use crate::policy::set::{PolicySet, sample_policy as policy};
 
 fn id<T: From<Uuid>>(number: u128) -> T {
     T::from(Uuid::from_u128(number))
-}
-
-fn policy(number: u128, name: &str, policy_type: PolicyType, config: Value) -> StoredPolicy {
-    let key = if policy_type.is_default() { "user_id" } else { "organization_id" };
-    let value =
-        if policy_type.is_default() { String::new() } else { Uuid::from_u128(1).to_string() };
-    StoredPolicy {
-        id: id(number),
-        name: name.to_owned(),
-        policy_type,
-        subject_matchers: vec![SubjectMatcher { key: key.to_owned(), value }],
-        config,
-        enabled: true,
-        priority: i64::try_from(number).unwrap(),
-        parent_policy_id: None,
-        detached: false,
-        epochs: Epochs::default(),
-    }
 }
 
 fn request(metadata: &Metadata, number: u128) -> AdmissionRequest<'_> {

@@ -45,6 +45,32 @@ impl StoredPolicy {
     }
 }
 
+/// An enabled policy for the organization 1; a default policy for each of its users.
+#[cfg(test)]
+pub(crate) fn sample_policy(
+    number: u128,
+    name: &str,
+    policy_type: PolicyType,
+    config: Value,
+) -> StoredPolicy {
+    let (key, value) = match policy_type.is_default() {
+        true => ("user_id", String::new()),
+        false => ("organization_id", Uuid::from_u128(1).to_string()),
+    };
+    StoredPolicy {
+        id: Uuid::from_u128(number).into(),
+        name: name.to_owned(),
+        policy_type,
+        subject_matchers: vec![SubjectMatcher { key: key.to_owned(), value }],
+        config,
+        enabled: true,
+        priority: i64::try_from(number).unwrap(),
+        parent_policy_id: None,
+        detached: false,
+        epochs: Epochs::default(),
+    }
+}
+
 /// A stored policy can't be read: the database was edited by hand.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("gateway policy {id}: {field} {message}")]

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::ids::{ApiKeyId, OrganizationId, UserId, WorkspaceId};
 use crate::domain::metadata::Metadata;
-use crate::domain::policy::{Epochs, SubjectMatcher};
+use crate::domain::policy::SubjectMatcher;
 
 fn id<T: From<Uuid>>(number: u128) -> T {
     T::from(Uuid::from_u128(number))
@@ -54,19 +54,12 @@ fn policy(number: u128, policy_type: PolicyType, matchers: &[(&str, String)]) ->
         }}),
     };
     StoredPolicy {
-        id: id(number),
-        name: format!("policy {number}"),
-        policy_type,
         subject_matchers: matchers
             .iter()
             .map(|(key, value)| SubjectMatcher { key: (*key).to_owned(), value: value.clone() })
             .collect(),
-        config,
-        enabled: true,
         priority: 100,
-        parent_policy_id: None,
-        detached: false,
-        epochs: Epochs::default(),
+        ..sample_policy(number, &format!("policy {number}"), policy_type, config)
     }
 }
 

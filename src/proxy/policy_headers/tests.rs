@@ -8,27 +8,10 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::ids::{ApiKeyId, PolicyId, WorkspaceId};
 use crate::domain::metadata::Metadata;
-use crate::domain::policy::{Epochs, PolicyType, Subject, SubjectMatcher};
+use crate::domain::policy::{PolicyType, Subject};
 use crate::policy::admission::ReportedPolicy;
 use crate::policy::limits::{LimitSource, LimitStatus};
-use crate::policy::set::{PolicySet, StoredPolicy};
-
-fn policy(number: u128, name: &str, policy_type: PolicyType, config: Value) -> StoredPolicy {
-    let matcher =
-        SubjectMatcher { key: "organization_id".to_owned(), value: Uuid::from_u128(1).to_string() };
-    StoredPolicy {
-        id: Uuid::from_u128(number).into(),
-        name: name.to_owned(),
-        policy_type,
-        subject_matchers: vec![matcher],
-        config,
-        enabled: true,
-        priority: i64::try_from(number).unwrap(),
-        parent_policy_id: None,
-        detached: false,
-        epochs: Epochs::default(),
-    }
-}
+use crate::policy::set::{PolicySet, StoredPolicy, sample_policy as policy};
 
 /// A report of these policies; this is what is left of each one's first limit, if anything is said.
 fn report(policies: Vec<StoredPolicy>, statuses: &[Option<LimitStatus>]) -> PolicyReport {

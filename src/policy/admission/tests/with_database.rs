@@ -14,11 +14,11 @@ use crate::db::organizations::{OrganizationRow, insert_organization};
 use crate::db::{ChangeScope, Conn, DbError, Location};
 use crate::directory::DirectoryOptions;
 use crate::domain::names::DisplayName;
-use crate::domain::policy::Audience;
+use crate::domain::policy::{Audience, SubjectMatcher};
 use crate::domain::pricing::Price;
 use crate::domain::pricing::resolve::PriceOrigin;
 use crate::policy::limits::Amounts;
-use crate::policy::set::child_id;
+use crate::policy::set::{StoredPolicy, child_id};
 
 struct TestBed {
     admission: Admission,

@@ -348,23 +348,14 @@ impl Inner {
     }
 
     fn invalidate(&self, scope: ChangeScope) {
-        match scope {
-            ChangeScope::Organization(id) => {
-                self.keys.invalidate(|entry| entry.organization_id == Some(id));
-                self.upstreams.invalidate(|entry| entry.scope.organization_id == id);
-                self.configurations.invalidate(|entry| entry.organization_id == id);
-                self.policies.invalidate(|entry| entry.organization_id == id);
-                self.placeholder_keys.invalidate(|entry| entry.scope.organization_id == id);
-            }
-            ChangeScope::Everything => self.invalidate_all(),
-        }
-    }
-
-    fn invalidate_all(&self) {
-        self.keys.invalidate(|_| true);
-        self.upstreams.invalidate(|_| true);
-        self.configurations.invalidate(|_| true);
-        self.policies.invalidate(|_| true);
-        self.placeholder_keys.invalidate(|_| true);
+        let changed = |organization_id: Option<OrganizationId>| match scope {
+            ChangeScope::Organization(id) => organization_id == Some(id),
+            ChangeScope::Everything => true,
+        };
+        self.keys.invalidate(|entry| changed(entry.organization_id));
+        self.upstreams.invalidate(|entry| changed(Some(entry.scope.organization_id)));
+        self.configurations.invalidate(|entry| changed(Some(entry.organization_id)));
+        self.policies.invalidate(|entry| changed(Some(entry.organization_id)));
+        self.placeholder_keys.invalidate(|entry| changed(Some(entry.scope.organization_id)));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use super::Inner;
-use crate::db::{Conn, changes_since};
+use crate::db::{ChangeScope, Conn, changes_since};
 
 /// Follows the sequence until the directory is dropped.
 pub(super) fn follow(inner: &Arc<Inner>) {
@@ -76,7 +76,7 @@ impl Inner {
                 tracing::info!(
                     "changes are missing from the change sequence; invalidating all entries"
                 );
-                self.invalidate_all();
+                self.invalidate(ChangeScope::Everything);
                 self.applied.store(current, Ordering::Release);
             }
         }

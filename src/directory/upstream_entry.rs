@@ -311,10 +311,8 @@ pub(super) async fn load_configuration_named(
     scope: WorkspaceScope,
     name: String,
 ) -> Result<Option<UpstreamEntry>, DbError> {
-    match find_model_configuration_named(conn, scope, name).await? {
-        Some(row) => of_row(conn, &row).await.map(Some),
-        None => Ok(None),
-    }
+    let row = find_model_configuration_named(conn, scope, name).await?;
+    of_row(conn, row).await
 }
 
 /// The same for the configuration with this id.
@@ -323,18 +321,21 @@ pub(super) async fn load_configuration(
     scope: WorkspaceScope,
     id: ConfigurationId,
 ) -> Result<Option<UpstreamEntry>, DbError> {
-    match find_model_configuration(conn, scope, id).await? {
-        Some(row) => of_row(conn, &row).await.map(Some),
-        None => Ok(None),
-    }
+    let row = find_model_configuration(conn, scope, id).await?;
+    of_row(conn, row).await
 }
 
-async fn of_row(conn: &mut Conn, row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
-    let mut entry = add_price(conn, row, parse(row)?).await?;
+async fn of_row(
+    conn: &mut Conn,
+    row: Option<ModelConfigurationRow>,
+) -> Result<Option<UpstreamEntry>, DbError> {
+    let Some(row) = row else { return Ok(None) };
+    let mut entry = parse(&row)?;
+    add_price(conn, &row, &mut entry).await?;
     let rows = list_secrets_of_configuration(conn, entry.scope, row.id).await?;
     entry.is_inherited = rows.iter().any(|row| row.workspace_id.is_none());
     entry.secrets = SealedSecrets::load(conn, row.organization_id, rows).await?;
-    Ok(entry)
+    Ok(Some(entry))
 }
 
 /// The header that carries the credential in this secret.
@@ -360,8 +361,8 @@ pub fn provider_name(base_url: &BaseUrl, fallback: &str) -> String {
 async fn add_price(
     conn: &mut Conn,
     row: &ModelConfigurationRow,
-    mut entry: UpstreamEntry,
-) -> Result<UpstreamEntry, DbError> {
+    entry: &mut UpstreamEntry,
+) -> Result<(), DbError> {
     let columns = &row.columns;
     let invalid = |error: serde_json::Error| {
         DbError::Internal(format!("model configuration {}: price: {error}", row.id))
@@ -377,7 +378,7 @@ async fn add_price(
     entry.organization_prices = price_list(conn, row.organization_id, &entry.provider_name).await?;
     entry.own_price = Some(own);
     entry.model = columns.model.0.as_deref().map(|name| Arc::new(entry.model_named(name)));
-    Ok(entry)
+    Ok(())
 }
 
 /// The price as it applies to requests of this API for this model: Anthropic charges more for what is

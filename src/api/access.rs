@@ -69,29 +69,20 @@ pub(super) trait Arguments {
     type Caller: Caller;
 }
 
-impl<C: Caller> Arguments for (C,) {
-    type Caller = C;
+macro_rules! arguments {
+    ($($argument:ident)*) => {
+        impl<C: Caller, $($argument),*> Arguments for (C, $($argument,)*) {
+            type Caller = C;
+        }
+    };
 }
 
-impl<C: Caller, A1> Arguments for (C, A1) {
-    type Caller = C;
-}
-
-impl<C: Caller, A1, A2> Arguments for (C, A1, A2) {
-    type Caller = C;
-}
-
-impl<C: Caller, A1, A2, A3> Arguments for (C, A1, A2, A3) {
-    type Caller = C;
-}
-
-impl<C: Caller, A1, A2, A3, A4> Arguments for (C, A1, A2, A3, A4) {
-    type Caller = C;
-}
-
-impl<C: Caller, A1, A2, A3, A4, A5> Arguments for (C, A1, A2, A3, A4, A5) {
-    type Caller = C;
-}
+arguments!();
+arguments!(A1);
+arguments!(A1 A2);
+arguments!(A1 A2 A3);
+arguments!(A1 A2 A3 A4);
+arguments!(A1 A2 A3 A4 A5);
 
 /// Any caller, with or without a key.
 #[derive(Debug)]
@@ -105,42 +96,26 @@ pub(super) struct Authenticated {
     pub(super) actor: Actor,
 }
 
-/// A caller with the permission `P`, in the scope of their key.
+/// A caller with the permission `P`.
 #[derive(Debug)]
-pub(super) struct Permitted<P> {
+pub(super) struct Permitted<P, S = Scope> {
+    /// What the operation may read and write.
+    pub(super) scope: S,
     pub(super) principal: Principal,
     pub(super) actor: Actor,
     permission: PhantomData<P>,
 }
 
 /// A caller whose key belongs to an organization as a whole and has the permission `P`.
-#[derive(Debug)]
-pub(super) struct InOrganization<P> {
-    pub(super) organization_id: OrganizationId,
-    pub(super) principal: Principal,
-    pub(super) actor: Actor,
-    permission: PhantomData<P>,
-}
+pub(super) type InOrganization<P> = Permitted<P, OrganizationId>;
 
 /// A caller with the permission `P` in the workspace that the path's `workspace_id` names. Queries
 /// have to find out whether that workspace exists: the scope binds them to the caller's organization.
-#[derive(Debug)]
-pub(super) struct InWorkspace<P> {
-    pub(super) scope: WorkspaceScope,
-    pub(super) principal: Principal,
-    pub(super) actor: Actor,
-    permission: PhantomData<P>,
-}
+pub(super) type InWorkspace<P> = Permitted<P, WorkspaceScope>;
 
 /// A caller with the permission `P` for what belongs to the workspace that the path names, or to their
 /// organization as a whole if it names none.
-#[derive(Debug)]
-pub(super) struct ForOwner<P> {
-    pub(super) owner: Owner,
-    pub(super) principal: Principal,
-    pub(super) actor: Actor,
-    permission: PhantomData<P>,
-}
+pub(super) type ForOwner<P> = Permitted<P, Owner>;
 
 impl Caller for Anyone {
     fn permission() -> String {
@@ -154,25 +129,7 @@ impl Caller for Authenticated {
     }
 }
 
-impl<P: RequiredPermission> Caller for Permitted<P> {
-    fn permission() -> String {
-        P::PERMISSION.to_string()
-    }
-}
-
-impl<P: RequiredPermission> Caller for InOrganization<P> {
-    fn permission() -> String {
-        P::PERMISSION.to_string()
-    }
-}
-
-impl<P: RequiredPermission> Caller for InWorkspace<P> {
-    fn permission() -> String {
-        P::PERMISSION.to_string()
-    }
-}
-
-impl<P: RequiredPermission> Caller for ForOwner<P> {
+impl<P: RequiredPermission, S> Caller for Permitted<P, S> {
     fn permission() -> String {
         P::PERMISSION.to_string()
     }
@@ -247,86 +204,68 @@ impl FromRequest for Authenticated {
     }
 }
 
-impl<P: RequiredPermission> FromRequest for Permitted<P> {
+impl<P: RequiredPermission, S: OperationScope> FromRequest for Permitted<P, S> {
     type Error = ApiError;
     type Future = Extraction<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let caller = Authenticated::from_request(request, payload);
+        let request = request.clone();
         Box::pin(async move {
             let Authenticated { principal, actor } = caller.await?;
             if !principal.may(P::PERMISSION) {
                 return Err(ApiError::MissingPermission(P::PERMISSION));
             }
-            Ok(Self { principal, actor, permission: PhantomData })
+            let scope = S::of(principal.scope, &request, P::PERMISSION)?;
+            Ok(Self { scope, principal, actor, permission: PhantomData })
         })
     }
 }
 
-impl<P: RequiredPermission> FromRequest for InOrganization<P> {
-    type Error = ApiError;
-    type Future = Extraction<Self>;
+/// What an operation may read and write.
+pub(super) trait OperationScope: Sized + 'static {
+    /// For a request of a caller who has the permission in the scope `own`.
+    fn of(own: Scope, request: &HttpRequest, permission: Permission) -> Result<Self, ApiError>;
+}
 
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let caller = Permitted::<P>::from_request(request, payload);
-        Box::pin(async move {
-            let Permitted { principal, actor, permission } = caller.await?;
-            match principal.scope {
-                Scope::Organization(organization_id) => {
-                    Ok(Self { organization_id, principal, actor, permission })
-                }
-                Scope::Platform | Scope::Workspace(_) => Err(ApiError::Forbidden {
-                    code: "organization_key_needed",
-                    detail: format!(
-                        "This operation is for keys of an organization; use one with the permission {}.",
-                        P::PERMISSION
-                    ),
-                }),
-            }
-        })
+impl OperationScope for Scope {
+    fn of(own: Scope, _: &HttpRequest, _: Permission) -> Result<Self, ApiError> {
+        Ok(own)
     }
 }
 
-impl<P: RequiredPermission> FromRequest for InWorkspace<P> {
-    type Error = ApiError;
-    type Future = Extraction<Self>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let workspace_id = request.match_info().get("workspace_id").and_then(|id| id.parse().ok());
-        let caller = Permitted::<P>::from_request(request, payload);
-        Box::pin(async move {
-            let Permitted { principal, actor, permission } = caller.await?;
-            let workspace_id = workspace_id.ok_or(ApiError::NotFound("workspace"))?;
-            let scope = match principal.scope {
-                Scope::Organization(organization_id) => {
-                    WorkspaceScope { organization_id, workspace_id }
-                }
-                Scope::Workspace(own) if own.workspace_id == workspace_id => own,
-                Scope::Workspace(_) | Scope::Platform => {
-                    return Err(ApiError::NotFound("workspace"));
-                }
-            };
-            Ok(Self { scope, principal, actor, permission })
-        })
-    }
-}
-
-impl<P: RequiredPermission> FromRequest for ForOwner<P> {
-    type Error = ApiError;
-    type Future = Extraction<Self>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        if request.match_info().get("workspace_id").is_some() {
-            let caller = InWorkspace::<P>::from_request(request, payload);
-            return Box::pin(async move {
-                let InWorkspace { scope, principal, actor, permission } = caller.await?;
-                Ok(Self { owner: scope.into(), principal, actor, permission })
-            });
+impl OperationScope for OrganizationId {
+    fn of(own: Scope, _: &HttpRequest, permission: Permission) -> Result<Self, ApiError> {
+        match own {
+            Scope::Organization(organization_id) => Ok(organization_id),
+            Scope::Platform | Scope::Workspace(_) => Err(ApiError::Forbidden {
+                code: "organization_key_needed",
+                detail: format!(
+                    "This operation is for keys of an organization; use one with the permission {permission}."
+                ),
+            }),
         }
-        let caller = InOrganization::<P>::from_request(request, payload);
-        Box::pin(async move {
-            let InOrganization { organization_id, principal, actor, permission } = caller.await?;
-            Ok(Self { owner: Owner::Organization(organization_id), principal, actor, permission })
-        })
+    }
+}
+
+impl OperationScope for WorkspaceScope {
+    fn of(own: Scope, request: &HttpRequest, _: Permission) -> Result<Self, ApiError> {
+        let workspace_id = request.match_info().get("workspace_id").and_then(|id| id.parse().ok());
+        match (own, workspace_id) {
+            (Scope::Organization(organization_id), Some(workspace_id)) => {
+                Ok(Self { organization_id, workspace_id })
+            }
+            (Scope::Workspace(own), Some(id)) if own.workspace_id == id => Ok(own),
+            _ => Err(ApiError::NotFound("workspace")),
+        }
+    }
+}
+
+impl OperationScope for Owner {
+    fn of(own: Scope, request: &HttpRequest, permission: Permission) -> Result<Self, ApiError> {
+        match request.match_info().get("workspace_id") {
+            Some(_) => WorkspaceScope::of(own, request, permission).map(Self::Workspace),
+            None => OrganizationId::of(own, request, permission).map(Self::Organization),
+        }
     }
 }

@@ -152,7 +152,7 @@ async fn list_audit_log(
     let (page, filter) = query.check(|query| {
         both(page::<AuditEventId>(query.limit, query.cursor.as_deref()), filter(query))
     })?;
-    let scope = caller.principal.scope;
+    let scope = caller.scope;
     let rows = plane
         .database
         .read(async move |conn: &mut Conn| list_audit_events(conn, scope, filter, page).await)

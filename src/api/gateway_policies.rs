@@ -221,7 +221,7 @@ async fn list(
     caller: InOrganization<OrganizationManage>,
     filter: Filter,
 ) -> Result<HttpResponse, ApiError> {
-    let InOrganization { organization_id, actor, .. } = caller;
+    let InOrganization { scope: organization_id, actor, .. } = caller;
     let FilteredPolicies { rows, total } = plane
         .database
         .read(async move |conn: &mut Conn| filter.find(conn, organization_id).await)
@@ -258,7 +258,7 @@ async fn create_gateway_policy(
     request: HttpRequest,
     body: Json<GatewayPolicyBody>,
 ) -> Result<HttpResponse, ApiError> {
-    let InOrganization { organization_id, actor, .. } = caller;
+    let InOrganization { scope: organization_id, actor, .. } = caller;
     let has_recognizer = plane.presidio.is_some();
     let checked = match body.is_wrong("policy_type") {
         // What is right for `config` depends on it.
@@ -327,7 +327,7 @@ async fn get_gateway_policy(
     path: web::Path<String>,
 ) -> Result<web::Json<GatewayPolicy>, ApiError> {
     let id = path_id(&path, WHAT)?;
-    let InOrganization { organization_id, actor, .. } = caller;
+    let InOrganization { scope: organization_id, actor, .. } = caller;
     let row = plane
         .database
         .read(async move |conn: &mut Conn| store::existing(conn, organization_id, id).await)
@@ -353,7 +353,7 @@ async fn update_gateway_policy(
     patch: Json<GatewayPolicyPatch>,
 ) -> Result<web::Json<GatewayPolicy>, ApiError> {
     let id = path_id(&path, WHAT)?;
-    let InOrganization { organization_id, actor, .. } = caller;
+    let InOrganization { scope: organization_id, actor, .. } = caller;
     let patch = patch.valid()?;
     let has_recognizer = plane.presidio.is_some();
     let now = actor.now;
@@ -380,7 +380,7 @@ async fn delete_gateway_policy(
     path: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let id = path_id(&path, WHAT)?;
-    let InOrganization { organization_id, actor, .. } = caller;
+    let InOrganization { scope: organization_id, actor, .. } = caller;
     plane
         .database
         .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {

@@ -237,7 +237,7 @@ async fn check_operations_read(request: &HttpRequest) -> Result<(), ApiError> {
         Some(Exposure::AdminPort) => Ok(()),
         Some(Exposure::HealthOnly) => Err(ApiError::NotFound("path")),
         Some(Exposure::Full) | None => {
-            Permitted::<OperationsRead>::from_request(request, &mut Payload::None).await.map(|_| ())
+            <Permitted<OperationsRead>>::from_request(request, &mut Payload::None).await.map(|_| ())
         }
     }
 }

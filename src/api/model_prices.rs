@@ -136,7 +136,7 @@ async fn create_model_price(
     plane: web::Data<Management>,
     body: Json<ModelPriceFields>,
 ) -> Result<HttpResponse, ApiError> {
-    let InOrganization { organization_id, actor, .. } = caller;
+    let InOrganization { scope: organization_id, actor, .. } = caller;
     let fields = body.check(check)?;
     let now = actor.now.naive_utc();
     let row = ModelPriceRow {
@@ -186,7 +186,7 @@ async fn list_model_prices(
     plane: web::Data<Management>,
     query: Query<ModelPricesQuery>,
 ) -> Result<web::Json<Paged<ModelPrice>>, ApiError> {
-    let organization_id = caller.organization_id;
+    let organization_id = caller.scope;
     let (page, filter) = query.check(|query| {
         let page = page::<ModelPriceId>(query.limit, query.cursor.as_deref());
         let mut errors = Vec::new();
@@ -221,7 +221,7 @@ async fn get_model_price(
     path: web::Path<String>,
 ) -> Result<web::Json<ModelPrice>, ApiError> {
     let id = path_id(&path, WHAT)?;
-    let organization_id = caller.organization_id;
+    let organization_id = caller.scope;
     plane
         .database
         .read(async move |conn: &mut Conn| existing(conn, organization_id, id).await)
@@ -246,7 +246,7 @@ async fn update_model_price(
 ) -> Result<web::Json<ModelPrice>, ApiError> {
     let id = path_id(&path, WHAT)?;
     let patch = patch.valid()?;
-    let InOrganization { organization_id, actor, .. } = caller;
+    let InOrganization { scope: organization_id, actor, .. } = caller;
     let updated = plane
         .database
         .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
@@ -286,7 +286,7 @@ async fn delete_model_price(
     path: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let id = path_id(&path, WHAT)?;
-    let InOrganization { organization_id, actor, .. } = caller;
+    let InOrganization { scope: organization_id, actor, .. } = caller;
     plane
         .database
         .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {

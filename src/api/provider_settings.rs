@@ -94,7 +94,7 @@ async fn list_provider_settings(
     caller: ForOwner<ModelConfigurationsRead>,
     plane: web::Data<Management>,
 ) -> Result<web::Json<Vec<OwnersProviderSettings>>, ApiError> {
-    let (owner, built_in) = (caller.owner, plane.built_in.clone());
+    let (owner, built_in) = (caller.scope, plane.built_in.clone());
     let shown = plane
         .database
         .read(async move |conn: &mut Conn| {
@@ -122,7 +122,7 @@ async fn get_provider_settings(
     plane: web::Data<Management>,
     request: HttpRequest,
 ) -> Result<web::Json<OwnersProviderSettings>, ApiError> {
-    let (owner, built_in) = (caller.owner, plane.built_in.clone());
+    let (owner, built_in) = (caller.scope, plane.built_in.clone());
     let provider = provider_of(&request)?;
     let shown = plane
         .database
@@ -152,7 +152,7 @@ async fn put_provider_settings(
     request: HttpRequest,
     body: Json<ProviderSettingsBody>,
 ) -> Result<web::Json<OwnersProviderSettings>, ApiError> {
-    let ForOwner { owner, principal, actor, .. } = caller;
+    let ForOwner { scope: owner, principal, actor, .. } = caller;
     let provider = provider_of(&request)?;
     let settings = body.check(|WholeResource(settings)| check(owner, provider, settings))?;
     let built_in = plane.built_in.clone();
@@ -198,7 +198,7 @@ async fn delete_provider_settings(
     plane: web::Data<Management>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let ForOwner { owner, principal, actor, .. } = caller;
+    let ForOwner { scope: owner, principal, actor, .. } = caller;
     let provider = provider_of(&request)?;
     let built_in = plane.built_in.clone();
     plane

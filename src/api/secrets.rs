@@ -132,7 +132,7 @@ async fn list_secrets(
     query: Query<PageQuery>,
 ) -> Result<web::Json<Paged<Secret>>, ApiError> {
     let page = query.check(|query| query.page::<SecretId>())?;
-    let owner = caller.owner;
+    let owner = caller.scope;
     let (rows, uses) = plane
         .database
         .read(async move |conn: &mut Conn| {
@@ -169,7 +169,7 @@ async fn put_secret(
     request: HttpRequest,
     body: Json<PutSecret>,
 ) -> Result<HttpResponse, ApiError> {
-    let ForOwner { owner, actor, .. } = caller;
+    let ForOwner { scope: owner, actor, .. } = caller;
     let name = SecretName::parse(name_of(&request));
     let name = name.map_err(|error| ApiError::field("name", error));
     let put = body.check(|put| both(check(&put).map(|()| put), name));
@@ -260,7 +260,7 @@ async fn get_secret(
     plane: web::Data<Management>,
     request: HttpRequest,
 ) -> Result<web::Json<Secret>, ApiError> {
-    let owner = caller.owner;
+    let owner = caller.scope;
     let name = name_of(&request);
     let (row, uses) =
         plane.database.read(async move |conn: &mut Conn| current(conn, owner, name).await).await?;
@@ -280,7 +280,7 @@ async fn delete_secret(
     plane: web::Data<Management>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let ForOwner { owner, actor, .. } = caller;
+    let ForOwner { scope: owner, actor, .. } = caller;
     let name = name_of(&request);
     plane
         .database

@@ -48,7 +48,7 @@ async fn get_usage(
     query: Query<UsageParameters>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let scope = caller.principal.scope;
+    let scope = caller.scope;
     let query = query.check(|query| UsageQuery::parse(query, scope, caller.actor.now))?;
     let report = plane
         .database

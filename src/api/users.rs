@@ -137,7 +137,7 @@ async fn create_user(
     plane: web::Data<Management>,
     body: Json<CreateUser>,
 ) -> Result<HttpResponse, ApiError> {
-    let InOrganization { organization_id, actor, .. } = caller;
+    let InOrganization { scope: organization_id, actor, .. } = caller;
     let now = actor.now.naive_utc();
     let body = body.valid()?;
     let row = UserRow {
@@ -177,7 +177,7 @@ async fn list_users(
     plane: web::Data<Management>,
     query: Query<UsersQuery>,
 ) -> Result<web::Json<Paged<User>>, ApiError> {
-    let organization_id = caller.organization_id;
+    let organization_id = caller.scope;
     let (page, query) = query.check(|query| {
         page::<UserId>(query.limit, query.cursor.as_deref()).map(|page| (page, query))
     })?;
@@ -204,7 +204,7 @@ async fn get_user(
     path: web::Path<String>,
 ) -> Result<web::Json<User>, ApiError> {
     let id = path_id(&path, "user")?;
-    let organization_id = caller.organization_id;
+    let organization_id = caller.scope;
     let row = plane
         .database
         .read(async move |conn: &mut Conn| existing(conn, organization_id, id).await)
@@ -228,7 +228,7 @@ async fn update_user(
 ) -> Result<web::Json<User>, ApiError> {
     let id = path_id(&path, "user")?;
     let patch = patch.valid()?;
-    let InOrganization { organization_id, actor, .. } = caller;
+    let InOrganization { scope: organization_id, actor, .. } = caller;
     let updated = plane
         .database
         .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
@@ -255,7 +255,7 @@ async fn delete_user(
     path: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let id = path_id(&path, "user")?;
-    let InOrganization { organization_id, actor, .. } = caller;
+    let InOrganization { scope: organization_id, actor, .. } = caller;
     plane
         .database
         .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {

@@ -116,7 +116,7 @@ async fn create_workspace(
     plane: web::Data<Management>,
     body: Json<CreateWorkspace>,
 ) -> Result<HttpResponse, ApiError> {
-    let InOrganization { organization_id, actor, .. } = caller;
+    let InOrganization { scope: organization_id, actor, .. } = caller;
     let (name, handle) = body.check(|CreateWorkspace { name, handle }| {
         let handle = handle.or_else(|| handle_from(&name)).ok_or_else(|| {
             ApiError::field("handle", "must be given, because none can be derived from this name")
@@ -161,7 +161,7 @@ async fn list_workspaces(
     query: Query<PageQuery>,
 ) -> Result<web::Json<Paged<Workspace>>, ApiError> {
     let page = query.check(|query| query.page::<WorkspaceId>())?;
-    let (organization_id, only) = match caller.principal.scope {
+    let (organization_id, only) = match caller.scope {
         Scope::Organization(id) => (id, None),
         Scope::Workspace(own) => (own.organization_id, Some(own.workspace_id)),
         Scope::Platform => return Err(ApiError::MissingPermission(Permission::WorkspacesRead)),
@@ -240,7 +240,7 @@ async fn delete_workspace(
     path: web::Path<String>,
     query: Query<DeleteWorkspaceQuery>,
 ) -> Result<HttpResponse, ApiError> {
-    let InOrganization { organization_id, actor, .. } = caller;
+    let InOrganization { scope: organization_id, actor, .. } = caller;
     let workspace_id = path_id(&path, "workspace")?;
     let scope = WorkspaceScope { organization_id, workspace_id };
     let force = query.valid()?.force;

@@ -58,7 +58,7 @@ async fn create_api_key(
     plane: web::Data<Management>,
     body: Json<CreateApiKey>,
 ) -> Result<HttpResponse, ApiError> {
-    create_in(&plane, caller.principal, caller.actor, caller.owner.into(), body).await
+    create_in(&plane, caller.principal, caller.actor, caller.scope.into(), body).await
 }
 
 /// List keys
@@ -75,7 +75,7 @@ async fn list_api_keys(
     plane: web::Data<Management>,
     query: Query<ApiKeysQuery>,
 ) -> Result<web::Json<Paged<ApiKey>>, ApiError> {
-    let scope = Scope::from(caller.owner);
+    let scope = Scope::from(caller.scope);
     let (page, filter) = query.check(|query| {
         let page = page::<ApiKeyId>(query.limit, query.cursor.as_deref())?;
         Ok((page, ApiKeyFilter { role: query.role, user_id: query.user_id }))
@@ -101,7 +101,7 @@ async fn get_api_key(
     plane: web::Data<Management>,
     request: HttpRequest,
 ) -> Result<web::Json<ApiKey>, ApiError> {
-    let (id, scope) = (key_id(&request)?, Scope::from(caller.owner));
+    let (id, scope) = (key_id(&request)?, Scope::from(caller.scope));
     let row = plane
         .database
         .read(async move |conn: &mut Conn| {
@@ -128,7 +128,7 @@ async fn update_api_key(
 ) -> Result<web::Json<ApiKey>, ApiError> {
     let id = key_id(&request)?;
     let patch = patch.valid()?;
-    let ForOwner { owner, principal, actor, .. } = caller;
+    let ForOwner { scope: owner, principal, actor, .. } = caller;
     let scope = Scope::from(owner);
     let updated = plane
         .database
@@ -179,7 +179,7 @@ async fn delete_api_key(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let id = key_id(&request)?;
-    let ForOwner { owner, principal, actor, .. } = caller;
+    let ForOwner { scope: owner, principal, actor, .. } = caller;
     let scope = Scope::from(owner);
     plane
         .database
@@ -215,5 +215,5 @@ async fn rotate_api_key(
     rotation: OptionalJson<RotateApiKey>,
 ) -> Result<HttpResponse, ApiError> {
     let id = key_id(&request)?;
-    rotate(&plane, caller.principal, caller.actor, caller.owner.into(), id, rotation.0).await
+    rotate(&plane, caller.principal, caller.actor, caller.scope.into(), id, rotation.0).await
 }

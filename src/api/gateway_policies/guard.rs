@@ -113,7 +113,7 @@ pub(super) async fn test_gateway_policy(
     body: Json<TestGatewayPolicy>,
 ) -> Result<web::Json<GatewayPolicyTest>, ApiError> {
     let id = path_id(&path, WHAT)?;
-    let organization_id = caller.organization_id;
+    let organization_id = caller.scope;
     let sample = body.check(Sample::of)?;
     let row = plane
         .database

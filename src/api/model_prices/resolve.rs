@@ -75,7 +75,7 @@ pub(super) async fn resolve_model_price(
     plane: web::Data<Management>,
     query: Query<ResolveQuery>,
 ) -> Result<web::Json<PriceResolution>, ApiError> {
-    let organization_id = caller.organization_id;
+    let organization_id = caller.scope;
     let ResolveQuery { provider, model } = query.check(|query| {
         let error = |field: &str| FieldError {
             field: field.to_owned(),

@@ -131,8 +131,7 @@ impl AnswerConverter {
     /// The answer does not go on. Gives the caller's error event, unless the answer is over.
     pub fn fail(&mut self, error: &ProxyError) -> Option<Bytes> {
         let mut out = Vec::new();
-        let row = error.row();
-        let failure = Failure { code: row.code.to_owned(), message: row.message.into_owned() };
+        let failure = Failure { code: error.row().code.to_owned(), message: error.to_string() };
         self.converter(false).fail(failure, &mut out);
         Some(out.into()).filter(|out: &Bytes| !out.is_empty())
     }

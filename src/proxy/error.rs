@@ -1,13 +1,12 @@
 //! The errors that the gateway itself makes on the data plane, and how each is reported to the caller.
 //!
-//! [`ProxyError::row`] is the one table: variant to status, type, code and words. Causes from the
-//! inside (addresses, database errors) are for the log and are never part of a variant. What an upstream
-//! answers is no error of ours and passes through as it came.
+//! [`ProxyError`] is the one table: each variant has its message, and [`ProxyError::row`] gives its status,
+//! type and code. Causes from the inside (addresses, database errors) are for the log and are never part of
+//! a variant. What an upstream answers is no error of ours and passes through as it came.
 
+mod messages;
 mod row;
 mod table;
-
-use std::fmt;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT_ENCODING, HeaderName, RETRY_AFTER};
@@ -18,11 +17,6 @@ use actix_web_httpauth::headers::www_authenticate::bearer::Bearer;
 use crate::credentials::CredentialError;
 use crate::credentials::cloud::OtherConnection;
 use crate::domain::ids::RequestId;
-use crate::domain::metadata::InvalidMetadata;
-use crate::domain::provider::Provider;
-use crate::json::object::BodyError;
-use crate::llm::convert::answer::Failure;
-use crate::llm::convert::error::ConvertError;
 use crate::llm::error::GatewayError;
 use crate::llm::format::Format;
 use crate::policy::admission::{Denied, Reason};
@@ -30,6 +24,7 @@ use crate::routing::health::Cooling;
 use crate::upstream::{BodyBroke, UpstreamError};
 
 pub use row::{Retry, Row};
+pub use table::{ProxyError, RefusedCredential};
 
 /// Marks an answer as the gateway's own.
 pub const GATEWAY_HEADER: HeaderName = HeaderName::from_static("x-tollgate-error");
@@ -39,163 +34,6 @@ pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// The codings of a body that `content_coding` reads, as `Accept-Encoding` lists them.
 const SUPPORTED_CODINGS: &str = "gzip, deflate, br, zstd";
-
-/// Everything that the gateway answers by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProxyError {
-    Body(BodyError),
-    ModelOverride {
-        field: String,
-    },
-    /// `max_window` is the largest window, where that of the body is larger.
-    UndecodableBody {
-        max_window: Option<u64>,
-    },
-    UnsupportedContentEncoding {
-        named: String,
-    },
-    IncompleteBody,
-    BadModelId,
-    ModelMissing,
-    ModelMismatch,
-    CredentialInQuery {
-        name: String,
-    },
-    UnsupportedQuery {
-        name: String,
-    },
-    UnknownRoute {
-        name: String,
-    },
-    NoTarget {
-        name: String,
-    },
-    TargetsCoolDown {
-        retry_after: u32,
-        is_rate: bool,
-    },
-    DoubledVersion {
-        provider: Provider,
-    },
-    ProviderSecretMissing {
-        provider: Provider,
-        secret: String,
-    },
-    ProviderDisabled {
-        provider: Provider,
-    },
-    SharedAccountState {
-        field: &'static str,
-    },
-    UnmeteredNotAllowed {
-        provider: Provider,
-    },
-    UnmeteredNeedsOwnSecret {
-        provider: Provider,
-    },
-    InvalidMetadata(InvalidMetadata),
-    MissingKey,
-    InvalidKey,
-    ExpiredKey,
-    RevokedKey,
-    DisabledKey,
-    UserDeactivated,
-    PermissionDenied {
-        permission: &'static str,
-    },
-    OrganizationSuspended,
-    OrganizationKey,
-    UnknownConfiguration {
-        name: String,
-    },
-    UnknownModel {
-        id: String,
-    },
-    AmbiguousModel {
-        ids: Vec<String>,
-    },
-    ModelsUnavailable {
-        provider: String,
-    },
-    DisabledConfiguration {
-        name: String,
-    },
-    BodyTooSlow,
-    BodyTooLarge {
-        limit: usize,
-    },
-    ConcurrencyLimited {
-        name: String,
-    },
-    KeyAttemptsLimited {
-        retry_after: u32,
-    },
-    NotServed,
-    NotConvertible {
-        model: String,
-        error: ConvertError,
-    },
-    UpstreamUnreadable,
-    UpstreamReported(Failure),
-    FormatNotServed {
-        configuration: Option<String>,
-        provider: Provider,
-    },
-    Internal,
-    UpstreamUnresolved,
-    UpstreamUnreachable,
-    UpstreamTls,
-    UpstreamInvalid,
-    UpstreamDied,
-    UpstreamRedirect,
-    EgressRefused,
-    CredentialRefused(RefusedCredential),
-    ConnectTimeout,
-    FirstByteTimeout,
-    IdleTimeout,
-    Overloaded,
-    SecretUnavailable {
-        name: String,
-    },
-    TokenUnavailable {
-        host: String,
-        secret: String,
-    },
-    ProjectMismatch,
-    RegionInvalid,
-    DirectoryUnavailable,
-    ModelForbidden {
-        message: String,
-    },
-    ContentBlocked {
-        message: String,
-    },
-    ContentNotScanned {
-        message: String,
-    },
-    PriceUnknown {
-        message: String,
-        field: Option<&'static str>,
-    },
-    SpendCapExceeded {
-        message: String,
-    },
-    RateLimited {
-        message: String,
-        retry_after: Option<u64>,
-    },
-    LimitsUnavailable,
-    JournalFull,
-}
-
-/// What a provider does not accept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RefusedCredential {
-    /// The value of the secret with this name.
-    Secret(String),
-    /// An OAuth token from this host.
-    TokenFrom(String),
-}
 
 impl ProxyError {
     /// The field that is wrong, where there is one.
@@ -242,8 +80,8 @@ impl ProxyError {
         request_id: RequestId,
         render: impl FnOnce(GatewayError<'_>) -> T,
     ) -> T {
-        let Row { kind, code, message, status, .. } = self.row();
-        let (param, status) = (self.param(), status.as_u16());
+        let Row { kind, code, status, .. } = self.row();
+        let (message, param, status) = (self.to_string(), self.param(), status.as_u16());
         render(GatewayError { message: &message, kind, code, param, status, request_id })
     }
 
@@ -336,20 +174,6 @@ impl From<CredentialError> for ProxyError {
         }
     }
 }
-
-impl From<BodyError> for ProxyError {
-    fn from(error: BodyError) -> Self {
-        Self::Body(error)
-    }
-}
-
-impl fmt::Display for ProxyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.row().message)
-    }
-}
-
-impl std::error::Error for ProxyError {}
 
 #[cfg(test)]
 mod tests;

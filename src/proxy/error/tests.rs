@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use super::*;
 use crate::accounting::engine::denied_status;
 use crate::domain::metadata::Metadata;
+use crate::domain::provider::Provider;
+use crate::json::object::BodyError;
 use crate::llm::convert::error::ConvertError;
 use serde_json::{Value, json};
 
@@ -87,7 +89,7 @@ fn statuses_and_headers_agree() {
     let mut codes = HashMap::new();
     for error in all() {
         let row = error.row();
-        assert!(row.message.ends_with('.'), "{error:?}");
+        assert!(error.to_string().ends_with('.'), "{error:?}");
         assert_eq!(codes.insert(row.code, format!("{error:?}")), None, "{error:?}");
         let response = error.response(Format::Chat, request_id());
         assert_eq!(response.status(), row.status);

@@ -2,6 +2,7 @@
 
 use super::opaque::Opaque;
 use crate::domain::tokens::TokenUsage;
+use crate::llm::sse::PING;
 
 /// What happens in an answer. Readers of streams give these; the plain answer is the fold of them.
 ///
@@ -67,6 +68,31 @@ impl AnswerEvent {
             // So that events without text count, too.
             _ => 64,
         }
+    }
+}
+
+/// Reads a provider's stream, in one format, into events.
+pub(super) trait ReadEvents {
+    /// Reads one event of the stream: its name, where the format has names, and its data.
+    fn read(&mut self, name: Option<&str>, data: &str, out: &mut Vec<AnswerEvent>);
+
+    /// The bytes ended. This is the end of the answer only where the format allows that.
+    fn finish(&mut self, _out: &mut Vec<AnswerEvent>) {}
+}
+
+/// Writes events as the caller's stream, in one format.
+pub(super) trait WriteEvents {
+    /// Appends the bytes of an event.
+    fn write(&mut self, event: AnswerEvent, out: &mut Vec<u8>);
+
+    /// Whether the writer keeps what is in the event beyond the event.
+    fn keeps(&self, event: &AnswerEvent) -> bool {
+        matches!(event, AnswerEvent::Open { .. } | AnswerEvent::Annotation { .. })
+    }
+
+    /// Appends what keeps the connection of a waiting caller open: a comment, which clients ignore.
+    fn ping(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(PING);
     }
 }
 

@@ -1,7 +1,9 @@
 //! An answer on its way from an upstream's format into the caller's: frames become events, events become
 //! the caller's bytes.
 
-use super::answer::{Answer, AnswerEvent, BlockKind, Failure, effective_stop};
+use super::answer::{
+    Answer, AnswerEvent, BlockKind, Failure, ReadEvents, WriteEvents, effective_stop,
+};
 use super::fields::{Fields, Path};
 use super::frames::{Frame, FrameReader};
 use super::sequence::Sequencer;
@@ -55,10 +57,10 @@ impl Conversion {
     /// The events of a whole answer.
     pub(super) fn events(&self, body: &[u8], is_stream: bool) -> Result<Vec<AnswerEvent>, Failure> {
         if is_stream {
-            let (mut frames, mut reader) = (FrameReader::new(self.binary), Reader::new(self.from));
+            let (mut frames, mut reader) = (FrameReader::new(self.binary), new_reader(self.from));
             let mut events = Vec::new();
-            frames.read(body, |frame| reader.read(frame, &mut events));
-            frames.finish(|frame| reader.read(frame, &mut events));
+            frames.read(body, |frame| read_frame(frame, reader.as_mut(), &mut events));
+            frames.finish(|frame| read_frame(frame, reader.as_mut(), &mut events));
             reader.finish(&mut events);
             return Ok(events);
         }
@@ -90,7 +92,7 @@ pub(super) fn cut_short() -> Failure {
 pub struct StreamConverter {
     input: Input,
     refiner: Refiner,
-    output: Output,
+    output: Box<dyn WriteEvents>,
     events: Vec<AnswerEvent>,
     /// Bytes of the answer that the caller's format keeps until its end.
     kept: usize,
@@ -109,7 +111,7 @@ enum State {
 enum Input {
     Stream {
         frames: FrameReader,
-        reader: Box<Reader>,
+        reader: Box<dyn ReadEvents>,
     },
     /// An answer that is whole, as far as it is there.
     Whole(Vec<u8>, Box<Conversion>),
@@ -127,7 +129,7 @@ impl StreamConverter {
     /// `is_stream` is whether the upstream streams.
     pub fn new(conversion: Conversion, is_stream: bool) -> Self {
         let refiner = Refiner::new(&conversion);
-        let output = Output::new(&conversion);
+        let output = new_writer(&conversion);
         let input = match is_stream {
             false => Input::Whole(Vec::new(), Box::new(conversion)),
             true if conversion.from == conversion.to => {
@@ -135,7 +137,7 @@ impl StreamConverter {
             }
             true => Input::Stream {
                 frames: FrameReader::new(conversion.binary),
-                reader: Box::new(Reader::new(conversion.from)),
+                reader: new_reader(conversion.from),
             },
         };
         Self { input, refiner, output, events: Vec::new(), kept: 0, state: State::Open }
@@ -157,7 +159,7 @@ impl StreamConverter {
                 )));
             }
             Input::Stream { frames, reader } => {
-                frames.read(chunk, |frame| reader.read(frame, &mut read));
+                frames.read(chunk, |frame| read_frame(frame, reader.as_mut(), &mut read));
             }
             Input::Reframed { frames } => {
                 let state = &mut self.state;
@@ -179,7 +181,7 @@ impl StreamConverter {
                 }
             }
             Input::Stream { frames, reader } if self.state == State::Open => {
-                frames.finish(|frame| reader.read(frame, &mut read));
+                frames.finish(|frame| read_frame(frame, reader.as_mut(), &mut read));
                 reader.finish(&mut read);
             }
             Input::Reframed { frames } => {
@@ -278,98 +280,32 @@ fn exception(name: &str, payload: &str) -> Failure {
     Failure { code: name.to_owned(), message: message.into_owned() }
 }
 
-/// Reads the frames of an upstream's stream.
-enum Reader {
-    Chat(chat::StreamReader),
-    Responses(responses::StreamReader),
-    Messages(messages::StreamReader),
-    Gemini(gemini::StreamReader),
-    Converse(converse::StreamReader),
-}
-
-impl Reader {
-    fn new(format: Format) -> Self {
-        match format {
-            Format::Responses => Self::Responses(responses::StreamReader::default()),
-            Format::Messages => Self::Messages(messages::StreamReader::default()),
-            Format::Gemini => Self::Gemini(gemini::StreamReader::default()),
-            Format::Converse => Self::Converse(converse::StreamReader::default()),
-            _ => Self::Chat(chat::StreamReader::default()),
-        }
-    }
-
-    fn read(&mut self, frame: Frame<'_>, out: &mut Vec<AnswerEvent>) {
-        let (name, data) = match frame {
-            Frame::Event(name, data) => (name, data),
-            Frame::Exception(name, payload) => {
-                return out.push(AnswerEvent::Failed(exception(name, payload)));
-            }
-            Frame::Damaged(what) => return out.push(AnswerEvent::Failed(Failure::unusable(what))),
-        };
-        match self {
-            Self::Chat(reader) => reader.read(name, data, out),
-            Self::Responses(reader) => reader.read(name, data, out),
-            Self::Messages(reader) => reader.read(name, data, out),
-            Self::Gemini(reader) => reader.read(name, data, out),
-            Self::Converse(reader) => reader.read(name, data, out),
-        }
-    }
-
-    fn finish(&mut self, out: &mut Vec<AnswerEvent>) {
-        match self {
-            Self::Chat(reader) => reader.finish(out),
-            Self::Responses(reader) => reader.finish(out),
-            Self::Messages(reader) => reader.finish(out),
-            Self::Gemini(reader) => reader.finish(out),
-            Self::Converse(reader) => reader.finish(out),
-        }
+/// The reader of streams in the upstream's format.
+fn new_reader(format: Format) -> Box<dyn ReadEvents> {
+    match format {
+        Format::Responses => Box::<responses::StreamReader>::default(),
+        Format::Messages => Box::<messages::StreamReader>::default(),
+        Format::Gemini => Box::<gemini::StreamReader>::default(),
+        Format::Converse => Box::<converse::StreamReader>::default(),
+        _ => Box::<chat::StreamReader>::default(),
     }
 }
 
-/// Writes the events of a stream for the caller.
-enum Output {
-    Chat(chat::AnswerWriter),
-    Responses(responses::AnswerWriter),
-    Messages(messages::AnswerWriter),
+fn read_frame(frame: Frame<'_>, reader: &mut dyn ReadEvents, out: &mut Vec<AnswerEvent>) {
+    match frame {
+        Frame::Event(name, data) => reader.read(name, data, out),
+        Frame::Exception(name, data) => out.push(AnswerEvent::Failed(exception(name, data))),
+        Frame::Damaged(what) => out.push(AnswerEvent::Failed(Failure::unusable(what))),
+    }
 }
 
-impl Output {
-    fn new(conversion: &Conversion) -> Self {
-        let context = conversion.context.clone();
-        match conversion.to {
-            Format::Responses => Self::Responses(responses::AnswerWriter::new(context)),
-            Format::Messages => Self::Messages(messages::AnswerWriter::new(context)),
-            _ => Self::Chat(chat::AnswerWriter::new(context)),
-        }
-    }
-
-    fn write(&mut self, event: AnswerEvent, out: &mut Vec<u8>) {
-        match self {
-            Self::Chat(writer) => writer.write(event, out),
-            Self::Responses(writer) => writer.write(event, out),
-            Self::Messages(writer) => writer.write(event, out),
-        }
-    }
-
-    /// Whether the writer keeps what is in the event beyond the event.
-    fn keeps(&self, event: &AnswerEvent) -> bool {
-        match event {
-            AnswerEvent::Text { .. }
-            | AnswerEvent::Arguments { .. }
-            | AnswerEvent::Opaque { .. } => {
-                matches!(self, Self::Responses(_))
-            }
-            AnswerEvent::Open { .. } | AnswerEvent::Annotation { .. } => true,
-            _ => false,
-        }
-    }
-
-    fn ping(&mut self, out: &mut Vec<u8>) {
-        match self {
-            Self::Chat(writer) => writer.ping(out),
-            Self::Responses(writer) => writer.ping(out),
-            Self::Messages(writer) => writer.ping(out),
-        }
+/// The writer of streams in the caller's format.
+fn new_writer(conversion: &Conversion) -> Box<dyn WriteEvents> {
+    let context = conversion.context.clone();
+    match conversion.to {
+        Format::Responses => Box::new(responses::AnswerWriter::new(context)),
+        Format::Messages => Box::new(messages::AnswerWriter::new(context)),
+        _ => Box::new(chat::AnswerWriter::new(context)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A provider's plain answer.
 
-use super::super::answer::AnswerEvent;
+use super::super::answer::{AnswerEvent, ReadEvents};
 use super::super::error::UnreadableAnswer;
 use super::super::fields::{Fields, Path};
 use super::stream_reader::{DONE, StreamReader};

@@ -2,14 +2,14 @@
 
 use super::super::AnswerContext;
 use super::super::answer::{
-    Annotation, AnswerEvent, AnswerUsage, BlockKind, Failure, Stop, StopReason, effective_stop,
+    Annotation, AnswerEvent, AnswerUsage, BlockKind, Failure, Stop, StopReason, WriteEvents,
+    effective_stop,
 };
 use super::super::opaque::{Family, Opaque, OpaqueKind};
 use super::message::{Places, arguments, call_entry, call_id, id, write_annotation, write_finish};
 use super::reasoning::{Entry, write_extra_content};
 use super::usage::{has_counts, write_usage};
 use crate::json::writer::JsonWriter;
-use crate::llm::sse::PING;
 
 /// Writes the events of an answer as a stream of chunks. Its state is that of the open blocks.
 #[derive(Debug)]
@@ -86,9 +86,10 @@ impl AnswerWriter {
             stop: None,
         }
     }
+}
 
-    /// Appends the bytes of an event.
-    pub(in super::super) fn write(&mut self, event: AnswerEvent, out: &mut Vec<u8>) {
+impl WriteEvents for AnswerWriter {
+    fn write(&mut self, event: AnswerEvent, out: &mut Vec<u8>) {
         if self.has_ended {
             return;
         }
@@ -111,12 +112,9 @@ impl AnswerWriter {
             AnswerEvent::Failed(failure) => self.write_failure(&failure, out),
         }
     }
+}
 
-    /// Appends a comment, which clients ignore.
-    pub(in super::super) fn ping(&mut self, out: &mut Vec<u8>) {
-        out.extend_from_slice(PING);
-    }
-
+impl AnswerWriter {
     fn find(&mut self, block: u32) -> Option<&mut OpenKind> {
         self.open.iter_mut().find(|open| open.block == block).map(|open| &mut open.kind)
     }

@@ -3,7 +3,9 @@
 //! Providers differ in what they add to OpenAI's chunks and in what they leave out; each way that is
 //! read here is that of a known one. A plain answer is read as a stream of one chunk.
 
-use super::super::answer::{Annotation, AnswerEvent, BlockKind, Failure, Stop, StopReason};
+use super::super::answer::{
+    Annotation, AnswerEvent, BlockKind, Failure, ReadEvents, Stop, StopReason,
+};
 use super::super::fields::{Fields, Path, parse_array, parse_text};
 use super::super::opaque::Opaque;
 use super::reasoning::{Detail, read_details, read_extra_content};
@@ -35,13 +37,8 @@ struct Open {
     index: Option<u64>,
 }
 
-impl StreamReader {
-    pub(in super::super) fn read(
-        &mut self,
-        name: Option<&str>,
-        data: &str,
-        out: &mut Vec<AnswerEvent>,
-    ) {
+impl ReadEvents for StreamReader {
+    fn read(&mut self, name: Option<&str>, data: &str, out: &mut Vec<AnswerEvent>) {
         if self.has_ended {
             return;
         }
@@ -57,12 +54,14 @@ impl StreamReader {
     }
 
     /// The bytes ended: the answer is whole if the provider said why it stopped.
-    pub(in super::super) fn finish(&mut self, out: &mut Vec<AnswerEvent>) {
+    fn finish(&mut self, out: &mut Vec<AnswerEvent>) {
         if self.stop.is_some() {
             self.read(None, DONE, out);
         }
     }
+}
 
+impl StreamReader {
     /// Whether anything of an answer was read.
     pub(super) fn has_started(&self) -> bool {
         self.has_started

@@ -2,7 +2,9 @@
 
 use super::super::AnswerContext;
 use super::super::Target;
-use super::super::answer::{Annotation, Answer, AnswerBlock, AnswerEvent, BlockKind, StopReason};
+use super::super::answer::{
+    Annotation, Answer, AnswerBlock, AnswerEvent, BlockKind, ReadEvents, StopReason, WriteEvents,
+};
 use super::super::answer::{AnswerUsage, Failure, Stop};
 use super::super::error::Dropped;
 use super::super::opaque::{Family, Opaque, OpaqueKind};

@@ -1,6 +1,6 @@
 //! Reads the events of a stream. The usage comes after the message's end, in `metadata`.
 
-use super::super::answer::{Annotation, AnswerEvent, AnswerUsage, BlockKind, Failure};
+use super::super::answer::{Annotation, AnswerEvent, AnswerUsage, BlockKind, Failure, ReadEvents};
 use super::super::fields::{Fields, parse_text};
 use super::super::opaque::{Family, Opaque, OpaqueKind};
 use super::stop::read_stop;
@@ -42,14 +42,8 @@ enum OpenKind {
     Other,
 }
 
-impl StreamReader {
-    /// A message of the stream: the name of the event or exception, and its payload.
-    pub(in crate::llm::convert) fn read(
-        &mut self,
-        name: Option<&str>,
-        data: &str,
-        out: &mut Vec<AnswerEvent>,
-    ) {
+impl ReadEvents for StreamReader {
+    fn read(&mut self, name: Option<&str>, data: &str, out: &mut Vec<AnswerEvent>) {
         if self.is_over {
             return;
         }
@@ -60,12 +54,14 @@ impl StreamReader {
     }
 
     /// The bytes ended, which is a proper end if the message did.
-    pub(in crate::llm::convert) fn finish(&mut self, out: &mut Vec<AnswerEvent>) {
+    fn finish(&mut self, out: &mut Vec<AnswerEvent>) {
         if !self.is_over && self.has_stopped {
             self.end(out);
         }
     }
+}
 
+impl StreamReader {
     fn end(&mut self, out: &mut Vec<AnswerEvent>) {
         self.is_over = true;
         out.push(AnswerEvent::End);

@@ -1,7 +1,7 @@
 //! Reads answers, plain ones and the parts of streams: each part is an answer of its own with what has
 //! come since the part before. A stream ends with the end of its bytes.
 
-use super::super::answer::{AnswerEvent, AnswerUsage, Failure, Stop};
+use super::super::answer::{AnswerEvent, AnswerUsage, Failure, ReadEvents, Stop};
 use super::super::error::UnreadableAnswer;
 use super::super::fields::{Fields, Path, parse_array, parse_text};
 use super::candidate::CandidateReader;
@@ -43,14 +43,8 @@ pub(in crate::llm::convert) struct StreamReader {
     is_over: bool,
 }
 
-impl StreamReader {
-    /// The data of one event. Google's events have no names.
-    pub(in crate::llm::convert) fn read(
-        &mut self,
-        _name: Option<&str>,
-        data: &str,
-        out: &mut Vec<AnswerEvent>,
-    ) {
+impl ReadEvents for StreamReader {
+    fn read(&mut self, _name: Option<&str>, data: &str, out: &mut Vec<AnswerEvent>) {
         if self.is_over || data.trim().is_empty() {
             return;
         }
@@ -61,12 +55,14 @@ impl StreamReader {
     }
 
     /// The bytes ended, which is the proper end if the model said why it stopped.
-    pub(in crate::llm::convert) fn finish(&mut self, out: &mut Vec<AnswerEvent>) {
+    fn finish(&mut self, out: &mut Vec<AnswerEvent>) {
         if !self.is_over && self.stop.is_some() {
             self.end(out);
         }
     }
+}
 
+impl StreamReader {
     fn end(&mut self, out: &mut Vec<AnswerEvent>) {
         self.is_over = true;
         self.candidate.close(out);

@@ -5,7 +5,7 @@ use super::STOP_REASONS;
 use super::usage::{read_usage, without_lost_counts};
 use crate::json::members::Members;
 use crate::llm::convert::answer::{
-    Annotation, AnswerEvent, AnswerUsage, BlockKind, Failure, Stop, StopReason,
+    Annotation, AnswerEvent, AnswerUsage, BlockKind, Failure, ReadEvents, Stop, StopReason,
 };
 use crate::llm::convert::error::UnreadableAnswer;
 use crate::llm::convert::fields::{parse_array, parse_text};
@@ -61,14 +61,8 @@ struct OpenBlock {
     lacks_arguments: bool,
 }
 
-impl StreamReader {
-    /// One frame: the event's name, and its data.
-    pub(in crate::llm::convert) fn read(
-        &mut self,
-        name: Option<&str>,
-        data: &str,
-        out: &mut Vec<AnswerEvent>,
-    ) {
+impl ReadEvents for StreamReader {
+    fn read(&mut self, name: Option<&str>, data: &str, out: &mut Vec<AnswerEvent>) {
         if self.has_ended {
             return;
         }
@@ -116,10 +110,9 @@ impl StreamReader {
             }
         }
     }
+}
 
-    /// The bytes ended; a stream that is complete has had its `message_stop`.
-    pub(in crate::llm::convert) fn finish(&mut self, _out: &mut Vec<AnswerEvent>) {}
-
+impl StreamReader {
     fn fail(&mut self, failure: Failure, out: &mut Vec<AnswerEvent>) {
         self.has_ended = true;
         out.push(AnswerEvent::Failed(failure));

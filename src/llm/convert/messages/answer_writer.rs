@@ -7,7 +7,7 @@ use super::usage::{Estimate, write_last_usage, write_usage};
 use crate::json::writer::JsonWriter;
 use crate::llm::convert::AnswerContext;
 use crate::llm::convert::answer::{
-    AnswerEvent, AnswerUsage, BlockKind, Failure, Stop, StopReason, effective_stop,
+    AnswerEvent, AnswerUsage, BlockKind, Failure, Stop, StopReason, WriteEvents, effective_stop,
 };
 use crate::llm::convert::opaque::{Family, Opaque, OpaqueKind, no_proof};
 use crate::llm::convert::sequence::Sequencer;
@@ -58,20 +58,23 @@ impl AnswerWriter {
             open: None,
         }
     }
+}
 
-    /// Appends the caller's bytes of one event.
-    pub(in crate::llm::convert) fn write(&mut self, event: AnswerEvent, out: &mut Vec<u8>) {
+impl WriteEvents for AnswerWriter {
+    fn write(&mut self, event: AnswerEvent, out: &mut Vec<u8>) {
         let mut events = Vec::new();
         self.sequencer.push(event, &mut events);
         events.into_iter().for_each(|event| self.write_one(event, out));
     }
 
-    /// A sign of life. It comes after the beginning, which is the first event of every stream of Anthropic's.
-    pub(in crate::llm::convert) fn ping(&mut self, out: &mut Vec<u8>) {
+    /// An event, which comes after the beginning: that is the first event of every stream of Anthropic's.
+    fn ping(&mut self, out: &mut Vec<u8>) {
         self.start(out);
         write_event("ping", out, |_| {});
     }
+}
 
+impl AnswerWriter {
     fn write_one(&mut self, event: AnswerEvent, out: &mut Vec<u8>) {
         if self.has_ended {
             return;

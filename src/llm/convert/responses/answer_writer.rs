@@ -3,7 +3,7 @@
 
 use super::super::AnswerContext;
 use super::super::answer::{
-    Annotation, Answer, AnswerEvent, AnswerUsage, BlockKind, Failure, StopReason,
+    Annotation, Answer, AnswerEvent, AnswerUsage, BlockKind, Failure, StopReason, WriteEvents,
 };
 use super::super::sequence::Sequencer;
 use super::echo::write_echo;
@@ -35,18 +35,23 @@ impl AnswerWriter {
             response: ResponseWriter::new(context, events),
         }
     }
+}
 
-    /// Appends the caller's bytes of an event.
-    pub(in crate::llm::convert) fn write(&mut self, event: AnswerEvent, out: &mut Vec<u8>) {
+impl WriteEvents for AnswerWriter {
+    fn write(&mut self, event: AnswerEvent, out: &mut Vec<u8>) {
         self.sequencer.push(event, &mut self.ordered);
         for event in self.ordered.drain(..) {
             self.response.write(event, out);
         }
     }
 
-    /// Appends a sign of life.
-    pub(in crate::llm::convert) fn ping(&mut self, out: &mut Vec<u8>) {
-        out.extend_from_slice(PING);
+    /// The events that end an item repeat the whole of it.
+    fn keeps(&self, event: &AnswerEvent) -> bool {
+        use AnswerEvent::{Annotation, Arguments, Opaque, Open, Text};
+        matches!(
+            event,
+            Open { .. } | Text { .. } | Arguments { .. } | Opaque { .. } | Annotation { .. }
+        )
     }
 }
 

@@ -3,7 +3,9 @@
 //! Items are known by their `output_index`, since some providers change the ids from event to event. What
 //! the deltas did not bring is taken from the events that repeat the whole.
 
-use super::super::answer::{AnswerEvent, AnswerUsage, BlockKind, Failure, Stop, StopReason};
+use super::super::answer::{
+    AnswerEvent, AnswerUsage, BlockKind, Failure, ReadEvents, Stop, StopReason,
+};
 use super::super::fields::{Fields, Path, parse_array, parse_text};
 use super::upstream_item::{Blocks, Message, OpenItem, Reasoning, part_kind};
 use crate::llm::format::Format;
@@ -21,14 +23,8 @@ pub(in crate::llm::convert) struct StreamReader {
     items: Vec<(u64, OpenItem)>,
 }
 
-impl StreamReader {
-    /// Reads an event. The name of it is repeated in the data as a rule.
-    pub(in crate::llm::convert) fn read(
-        &mut self,
-        name: Option<&str>,
-        data: &str,
-        out: &mut Vec<AnswerEvent>,
-    ) {
+impl ReadEvents for StreamReader {
+    fn read(&mut self, name: Option<&str>, data: &str, out: &mut Vec<AnswerEvent>) {
         if self.is_over || data == "[DONE]" {
             return;
         }
@@ -60,10 +56,12 @@ impl StreamReader {
     }
 
     /// The end of the bytes is no end of an answer.
-    pub(in crate::llm::convert) fn finish(&mut self, _out: &mut Vec<AnswerEvent>) {
+    fn finish(&mut self, _out: &mut Vec<AnswerEvent>) {
         self.is_over = true;
     }
+}
 
+impl StreamReader {
     /// Reads an event of an item; says whether it is one that is known.
     fn read_item_event(
         &mut self,

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::{StreamReader, read_answer};
-use crate::llm::convert::answer::{AnswerEvent, AnswerUsage, Failure};
+use crate::llm::convert::answer::{AnswerEvent, AnswerUsage, Failure, ReadEvents};
 use crate::llm::convert::test_rendering::{check_order, folded, shown};
 use crate::llm::event_stream::{EventStreamReader, Part};
 

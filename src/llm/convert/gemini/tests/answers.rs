@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::{StreamReader, read_answer};
-use crate::llm::convert::answer::{Answer, AnswerEvent, AnswerUsage, Failure};
+use crate::llm::convert::answer::{Answer, AnswerEvent, AnswerUsage, Failure, ReadEvents};
 use crate::llm::convert::test_rendering::{check_order, folded, shown};
 
 const TEXT_STREAM: &str =

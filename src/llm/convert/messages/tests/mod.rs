@@ -9,7 +9,7 @@ mod written_requests;
 
 use super::{AnswerWriter, StreamReader};
 use crate::llm::convert::AnswerContext;
-use crate::llm::convert::answer::{Answer, AnswerEvent, BlockKind};
+use crate::llm::convert::answer::{Answer, AnswerEvent, BlockKind, ReadEvents, WriteEvents};
 
 /// The events of a stream, from the data of its events.
 fn events<'d>(data: impl IntoIterator<Item = &'d str>) -> Vec<AnswerEvent> {

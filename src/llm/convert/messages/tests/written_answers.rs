@@ -6,6 +6,7 @@ use super::super::{AnswerWriter, read_answer, read_request, write_answer};
 use super::{context, data, outline, written};
 use crate::llm::convert::answer::{
     Answer, AnswerBlock, AnswerEvent, AnswerUsage, BlockKind, Failure, Stop, StopReason,
+    WriteEvents,
 };
 use crate::llm::convert::opaque::{Family, Opaque, OpaqueKind};
 use crate::llm::convert::request::Block;

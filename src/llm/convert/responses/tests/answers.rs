@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::super::answer::{Annotation, AnswerBlock, AnswerUsage, Failure};
+use super::super::super::answer::{Annotation, AnswerBlock, AnswerUsage, Failure, ReadEvents};
 use super::super::super::opaque::{Family, Opaque, OpaqueKind};
 use super::super::read_answer;
 use super::*;

@@ -8,7 +8,9 @@ mod write_requests;
 
 use serde_json::Value;
 
-use super::super::answer::{Answer, AnswerEvent, BlockKind, Stop, StopReason};
+use super::super::answer::{
+    Answer, AnswerEvent, BlockKind, ReadEvents, Stop, StopReason, WriteEvents,
+};
 use super::super::error::{ConvertError, Dropped};
 use super::super::request::{Named, Reasoning, Request};
 use super::super::sample_events::{arguments, close, open, text};

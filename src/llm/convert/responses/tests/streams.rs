@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::super::answer::{Annotation, AnswerUsage, Failure};
+use super::super::super::answer::{Annotation, AnswerUsage, Failure, WriteEvents};
 use super::super::super::opaque::{Family, Opaque, OpaqueKind};
 use super::super::{echo, read_answer, write_answer};
 use super::*;

@@ -68,6 +68,27 @@ impl JsonWriter {
         self.raw("null");
     }
 
+    /// A member that is a string, if there is one.
+    pub fn optional_string(&mut self, key: &str, text: Option<impl AsRef<str>>) {
+        if let Some(text) = text {
+            self.key(key).string(text.as_ref());
+        }
+    }
+
+    /// A member whose value is JSON already, if there is one.
+    pub fn optional_raw(&mut self, key: &str, json: Option<impl AsRef<str>>) {
+        if let Some(json) = json {
+            self.key(key).raw(json.as_ref());
+        }
+    }
+
+    /// A member that is `true` or `false`, if there is one.
+    pub fn optional_boolean(&mut self, key: &str, value: Option<bool>) {
+        if let Some(value) = value {
+            self.key(key).boolean(value);
+        }
+    }
+
     fn nested<R>(&mut self, open: char, close: char, write: impl FnOnce(&mut Self) -> R) -> R {
         self.separate();
         self.out.push(open);

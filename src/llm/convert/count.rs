@@ -81,9 +81,8 @@ pub fn wrap_invocation(json: &str, betas: Option<&str>) -> Result<String, Conver
     let mut body = JsonWriter::new();
     body.object(|json| {
         json.key("anthropic_version").string(BEDROCK_MESSAGES);
-        if let Some(betas) = betas.filter(|_| request.get("anthropic_beta").is_none()) {
-            json.key("anthropic_beta").raw(betas);
-        }
+        let betas = betas.filter(|_| request.get("anthropic_beta").is_none());
+        json.optional_raw("anthropic_beta", betas);
         for (key, raw) in request.iter() {
             if !matches!(key, "model" | "stream" | "anthropic_version") {
                 json.key(key).raw(raw);

@@ -52,9 +52,7 @@ pub fn convert_error(
             json.key("error").object(|json| {
                 json.key("type").string(anthropic_type(status));
                 json.key("message").string(&message);
-                if let Some(code) = &found.code {
-                    json.key("code").string(code);
-                }
+                json.optional_string("code", found.code.as_ref());
             });
             json.key("request_id").string(&request_id.to_string());
         }),

@@ -114,9 +114,7 @@ fn write_message(json: &mut JsonWriter, context: &AnswerContext, blocks: &[Answe
         }
     }
     let reasoning = joined(|kind| matches!(kind, BlockKind::Reasoning { .. }));
-    if let Some(reasoning) = reasoning.filter(|text| !text.is_empty()) {
-        json.key("reasoning_content").string(&reasoning);
-    }
+    json.optional_string("reasoning_content", reasoning.filter(|text| !text.is_empty()));
     let ids = write_calls(json, context, blocks);
     write_annotations(json, blocks);
     write_all_details(json, blocks, ids);

@@ -188,9 +188,7 @@ fn write_assistant(json: &mut JsonWriter, turns: &[Turn<'_>], reasoning: ChatRea
             Some(text) => json.key("content").string(text),
             None => json.key("content").null(),
         }
-        if let Some(refusal) = &refusal {
-            json.key("refusal").string(refusal);
-        }
+        json.optional_string("refusal", refusal.as_ref());
         let takes_details = reasoning == ChatReasoning::Details;
         if takes_details || reasoning == ChatReasoning::Text {
             write_reasoning(json, &blocks().collect::<Vec<_>>(), takes_details);

@@ -69,9 +69,7 @@ fn write_image(json: &mut JsonWriter, url: &str, media: &Media<'_>) {
         json.key("type").string("image_url");
         json.key("image_url").object(|json| {
             json.key("url").string(url);
-            if let Some(detail) = &media.detail {
-                json.key("detail").string(detail);
-            }
+            json.optional_string("detail", media.detail.as_ref());
         });
     });
 }

@@ -107,9 +107,7 @@ impl Entry<'_> {
                 Some(data) => {
                     json.key("type").string("reasoning.encrypted");
                     json.key("data").string(&data.data);
-                    if let Some(id) = call.or(data.id.as_deref()) {
-                        json.key("id").string(id);
-                    }
+                    json.optional_string("id", call.or(data.id.as_deref()));
                 }
                 None => {
                     let (kind, key) = match is_summary {
@@ -118,9 +116,7 @@ impl Entry<'_> {
                     };
                     json.key("type").string(kind);
                     json.key(key).string(text);
-                    if let Some(signature) = opaque {
-                        json.key("signature").string(&signature.data);
-                    }
+                    json.optional_string("signature", opaque.map(|signature| &signature.data));
                 }
             }
             if let Some(opaque) = opaque.filter(|_| has_format) {

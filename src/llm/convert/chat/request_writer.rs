@@ -80,15 +80,11 @@ fn is_stored(request: &Request<'_>) -> bool {
 }
 
 fn write_number(json: &mut JsonWriter, key: &str, number: &Option<Named<Raw<'_>>>) {
-    if let Some(number) = number {
-        json.key(key).raw(&number.value);
-    }
+    json.optional_raw(key, number.as_ref().map(|number| &number.value));
 }
 
 fn write_word(json: &mut JsonWriter, key: &str, word: &Option<Named<Text<'_>>>) {
-    if let Some(word) = word {
-        json.key(key).string(&word.value);
-    }
+    json.optional_string(key, word.as_ref().map(|word| &word.value));
 }
 
 fn write_sampling(json: &mut JsonWriter, request: &Request<'_>) {
@@ -106,9 +102,8 @@ fn write_sampling(json: &mut JsonWriter, request: &Request<'_>) {
 }
 
 fn write_output(json: &mut JsonWriter, request: &Request<'_>) {
-    if let Some(effort) = request.reasoning.wish.as_ref().and_then(|wish| effort(&wish.value)) {
-        json.key("reasoning_effort").string(effort);
-    }
+    let wish = request.reasoning.wish.as_ref();
+    json.optional_string("reasoning_effort", wish.and_then(|wish| effort(&wish.value)));
     write_word(json, "verbosity", &request.verbosity);
     match request.output_format.as_ref().map(|format| &format.value) {
         Some(OutputFormat::Json) => {
@@ -120,13 +115,9 @@ fn write_output(json: &mut JsonWriter, request: &Request<'_>) {
                 json.key("json_schema").object(|json| {
                     // OpenAI requires a name.
                     json.key("name").string(name.as_deref().unwrap_or("answer"));
-                    if let Some(description) = description {
-                        json.key("description").string(description);
-                    }
+                    json.optional_string("description", description.as_ref());
                     json.key("schema").raw(schema);
-                    if let Some(strict) = strict {
-                        json.key("strict").boolean(*strict);
-                    }
+                    json.optional_boolean("strict", *strict);
                 });
             });
         }

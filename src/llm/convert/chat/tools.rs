@@ -91,15 +91,9 @@ pub(super) fn write_tools(json: &mut JsonWriter, tools: &[Tool<'_>]) {
                 json.key("type").string("function");
                 json.key("function").object(|json| {
                     json.key("name").string(&tool.name);
-                    if let Some(description) = &tool.description {
-                        json.key("description").string(description);
-                    }
-                    if let Some(parameters) = &tool.parameters {
-                        json.key("parameters").raw(parameters);
-                    }
-                    if let Some(strict) = tool.strict {
-                        json.key("strict").boolean(strict);
-                    }
+                    json.optional_string("description", tool.description.as_ref());
+                    json.optional_raw("parameters", tool.parameters.as_ref());
+                    json.optional_boolean("strict", tool.strict);
                 });
             });
         }

@@ -95,9 +95,7 @@ fn write_inference_config(
     }
     json.key("inferenceConfig").object(|json| {
         for (key, number) in numbers {
-            if let Some(Named { value, .. }) = number {
-                json.key(key).raw(value);
-            }
+            json.optional_raw(key, number.as_ref().map(|number| &number.value));
         }
         if !stop.is_empty() {
             json.key("stopSequences").array(|json| {
@@ -121,11 +119,8 @@ fn write_output_format(request: &Request<'_>, json: &mut JsonWriter) -> Result<(
             json.key("structure").object(|json| {
                 json.key("jsonSchema").object(|json| {
                     json.key("schema").string(schema);
-                    for (key, text) in [("name", name), ("description", description)] {
-                        if let Some(text) = text {
-                            json.key(key).string(text);
-                        }
-                    }
+                    json.optional_string("name", name.as_ref());
+                    json.optional_string("description", description.as_ref());
                 });
             });
         });

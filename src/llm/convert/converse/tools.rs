@@ -76,9 +76,8 @@ fn write_tool(tool: &Tool<'_>, json: &mut JsonWriter) {
     json.object(|json| {
         json.key("toolSpec").object(|json| {
             json.key("name").string(&tool.name);
-            if let Some(description) = tool.description.as_ref().filter(|text| !text.is_empty()) {
-                json.key("description").string(description);
-            }
+            let description = tool.description.as_ref().filter(|text| !text.is_empty());
+            json.optional_string("description", description);
             json.key("inputSchema").object(|json| {
                 json.key("json").raw(tool.parameters.as_deref().unwrap_or(NO_ARGUMENTS));
             });

@@ -76,7 +76,7 @@ impl<'p> Part<'p> {
                 if *is_thought {
                     json.key("thought").boolean(true);
                 }
-                write_signature(*signature, json);
+                json.optional_string("thoughtSignature", *signature);
             }
             Self::Call { call, signature } => {
                 json.key("functionCall").object(|json| {
@@ -86,7 +86,7 @@ impl<'p> Part<'p> {
                     json.key("name").string(&call.name);
                     json.key("args").raw(&call.object());
                 });
-                write_signature(*signature, json);
+                json.optional_string("thoughtSignature", *signature);
             }
             Self::Result { result, name, media } => {
                 json.key("functionResponse").object(|json| {
@@ -111,12 +111,6 @@ impl<'p> Part<'p> {
                 json.key("data").string(data);
             }),
         });
-    }
-}
-
-fn write_signature(signature: Option<&str>, json: &mut JsonWriter) {
-    if let Some(signature) = signature {
-        json.key("thoughtSignature").string(signature);
     }
 }
 

@@ -89,12 +89,8 @@ fn write_tools(
                 for tool in &request.tools {
                     json.object(|json| {
                         json.key("name").string(&tool.name);
-                        if let Some(description) = &tool.description {
-                            json.key("description").string(description);
-                        }
-                        if let Some(parameters) = &tool.parameters {
-                            json.key("parametersJsonSchema").raw(parameters);
-                        }
+                        json.optional_string("description", tool.description.as_ref());
+                        json.optional_raw("parametersJsonSchema", tool.parameters.as_ref());
                     });
                 }
             });

@@ -137,9 +137,8 @@ fn write_media(
         json.key("type").string(kind);
         json.key("source");
         json.object(|json| write_source(media, json))?;
-        if let Some(name) = media.name.as_ref().filter(|_| media.kind == MediaKind::Document) {
-            json.key("title").string(name);
-        }
+        let title = media.name.as_ref().filter(|_| media.kind == MediaKind::Document);
+        json.optional_string("title", title);
         write_cache(media.cache, json);
         Ok(())
     })

@@ -46,9 +46,7 @@ pub(in crate::llm::convert) fn write_request(
             ("top_p", top_p),
             ("top_k", request.top_k.as_ref().map(|top_k| &top_k.value)),
         ] {
-            if let Some(value) = value {
-                json.key(key).raw(value);
-            }
+            json.optional_raw(key, value);
         }
         if let Some(stop) = request.stop.as_ref().filter(|stop| !stop.value.is_empty()) {
             let sequences = &stop.value;
@@ -106,9 +104,7 @@ fn sampling<'r, 'a>(
 fn write_tool(tool: &Tool<'_>, json: &mut JsonWriter) {
     json.object(|json| {
         json.key("name").string(&tool.name);
-        if let Some(description) = &tool.description {
-            json.key("description").string(description);
-        }
+        json.optional_string("description", tool.description.as_ref());
         json.key("input_schema").raw(tool.parameters.as_deref().unwrap_or(NO_PARAMETERS));
         if tool.strict == Some(true) {
             json.key("strict").boolean(true);
@@ -151,9 +147,7 @@ fn write_choice(request: &Request<'_>, json: &mut JsonWriter) {
     };
     json.key("tool_choice").object(|json| {
         json.key("type").string(kind);
-        if let Some(name) = name {
-            json.key("name").string(name);
-        }
+        json.optional_string("name", name);
         if is_alone && kind != "none" {
             json.key("disable_parallel_tool_use").boolean(true);
         }
@@ -216,9 +210,7 @@ fn write_output(
         return Ok(());
     }
     json.key("output_config").object(|json| {
-        if let Some(effort) = effort {
-            json.key("effort").string(effort);
-        }
+        json.optional_string("effort", effort);
         if let Some(schema) = schema {
             json.key("format").object(|json| {
                 json.key("type").string("json_schema");

@@ -69,9 +69,7 @@ pub(in crate::llm::convert) fn echo(json: &str) -> Vec<(&'static str, String)> {
 pub(super) fn write_echo(echo: &[(&'static str, String)], json: &mut JsonWriter) {
     for (key, default) in DEFAULTS {
         let own = echo.iter().find(|(own, _)| *own == key);
-        if let Some(value) = own.map(|(_, value)| &**value).or(default) {
-            json.key(key).raw(value);
-        }
+        json.optional_raw(key, own.map(|(_, value)| &**value).or(default));
     }
 }
 

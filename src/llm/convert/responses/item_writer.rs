@@ -138,9 +138,7 @@ impl<'w, 't> ItemWriter<'w, 't> {
             json.key("type").string("message");
             json.key("role").string(role);
             content(json.key("content"));
-            if let Some(phase) = phase {
-                json.key("phase").string(phase);
-            }
+            json.optional_string("phase", phase);
         });
         self.items.push(json.finish());
     }
@@ -211,9 +209,8 @@ impl<'w, 't> ItemWriter<'w, 't> {
         let mut json = JsonWriter::new();
         json.object(|json| {
             json.key("type").string("reasoning");
-            if let Some(id) = own.id.as_deref().filter(|id| id.starts_with(REASONING_ID)) {
-                json.key("id").string(id);
-            }
+            let id = own.id.as_deref().filter(|id| id.starts_with(REASONING_ID));
+            json.optional_string("id", id);
             let text = Some(&*reasoning.text).filter(|text| !text.is_empty());
             let (summary, content) = if reasoning.is_summary { (text, None) } else { (None, text) };
             json.key("summary").array(|json| write_text(json, "summary_text", summary));

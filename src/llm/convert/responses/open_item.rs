@@ -293,9 +293,8 @@ impl Reasoning {
             });
             // OpenAI refuses reasoning that is not its own, so that it has to be known on the way back.
             let none = || is_done.then(no_proof);
-            if let Some(proof) = self.opaque.first().map(Opaque::to_container).or_else(none) {
-                json.key("encrypted_content").string(&proof);
-            }
+            let proof = self.opaque.first().map(Opaque::to_container).or_else(none);
+            json.optional_string("encrypted_content", proof);
         });
         json.finish()
     }

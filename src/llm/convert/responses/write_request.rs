@@ -48,9 +48,7 @@ pub(in crate::llm::convert) fn write_request(
     let mut json = JsonWriter::new();
     json.object(|json| {
         json.key("model").string(target.model);
-        if let Some(instructions) = instructions {
-            json.key("instructions").string(instructions);
-        }
+        json.optional_string("instructions", instructions);
         json.key("input").raw(&input);
         write_tools(request, json);
         write_reasoning(&request.reasoning, json);
@@ -61,9 +59,7 @@ pub(in crate::llm::convert) fn write_request(
             ("top_p", &request.top_p),
             ("metadata", &request.metadata),
         ] {
-            if let Some(raw) = number {
-                json.key(key).raw(&raw.value);
-            }
+            json.optional_raw(key, number.as_ref().map(|number| &number.value));
         }
         write_words(request, json);
         json.key("store").boolean(false);
@@ -115,18 +111,15 @@ fn write_tools(request: &Request<'_>, json: &mut JsonWriter) {
         }
     });
     write_choice(choice, json);
-    if let Some(parallel) = &request.parallel_tool_calls {
-        json.key("parallel_tool_calls").boolean(parallel.value);
-    }
+    let parallel = request.parallel_tool_calls.as_ref().map(|parallel| parallel.value);
+    json.optional_boolean("parallel_tool_calls", parallel);
 }
 
 fn write_tool(tool: &Tool<'_>, json: &mut JsonWriter) {
     json.object(|json| {
         json.key("type").string("function");
         json.key("name").string(&tool.name);
-        if let Some(description) = &tool.description {
-            json.key("description").string(description);
-        }
+        json.optional_string("description", tool.description.as_ref());
         json.key("parameters").raw(tool.parameters.as_deref().unwrap_or("null"));
         // Without it the provider takes the schema for a strict one.
         json.key("strict").boolean(tool.strict.unwrap_or(false));
@@ -173,9 +166,7 @@ fn write_reasoning(reasoning: &Reasoning<'_>, json: &mut JsonWriter) {
         return;
     }
     json.key("reasoning").object(|json| {
-        if let Some(effort) = effort {
-            json.key("effort").string(effort);
-        }
+        json.optional_string("effort", effort);
         if is_shown {
             json.key("summary").string("auto");
         }
@@ -196,19 +187,13 @@ fn write_text(request: &Request<'_>, json: &mut JsonWriter) {
                 json.key("format").object(|json| {
                     json.key("type").string("json_schema");
                     json.key("name").string(name.as_deref().unwrap_or(SCHEMA_NAME));
-                    if let Some(description) = description {
-                        json.key("description").string(description);
-                    }
+                    json.optional_string("description", description.as_ref());
                     json.key("schema").raw(schema);
-                    if let Some(strict) = strict {
-                        json.key("strict").boolean(*strict);
-                    }
+                    json.optional_boolean("strict", *strict);
                 });
             }
         }
-        if let Some(verbosity) = &request.verbosity {
-            json.key("verbosity").string(&verbosity.value);
-        }
+        json.optional_string("verbosity", request.verbosity.as_ref().map(|word| &word.value));
     });
 }
 
@@ -227,8 +212,6 @@ fn write_words(request: &Request<'_>, json: &mut JsonWriter) {
         ("prompt_cache_key", request.prompt_cache_key.as_ref().map(|key| &*key.value)),
         ("prompt_cache_retention", request.prompt_cache_retention.as_ref().map(|one| &*one.value)),
     ] {
-        if let Some(word) = word {
-            json.key(key).string(word);
-        }
+        json.optional_string(key, word);
     }
 }

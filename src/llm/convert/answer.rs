@@ -232,6 +232,11 @@ impl Failure {
         Self { code: Self::UNUSABLE.to_owned(), message: message.into() }
     }
 
+    /// A plain answer of the provider's that is not what its format says.
+    pub(super) fn unreadable(problem: &str) -> Self {
+        Self::unusable(format!("the answer can't be read: {problem}"))
+    }
+
     /// A value is missing in the provider's answer, or another one is in its place.
     pub(super) fn malformed() -> Self {
         Self::unusable("The provider's answer is not of its format.")

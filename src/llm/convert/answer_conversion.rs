@@ -66,15 +66,14 @@ impl Conversion {
         }
         let text = std::str::from_utf8(without_mark(body));
         let text = text.map_err(|_| Failure::unusable("the provider's answer is not UTF-8"))?;
-        let read = match self.from {
+        match self.from {
             Format::Chat => chat::read_answer(text),
             Format::Responses => responses::read_answer(text),
             Format::Messages => messages::read_answer(text),
             Format::Gemini => gemini::read_answer(text),
             Format::Converse => converse::read_answer(text),
-            _ => return Err(Failure::unusable("the provider's format can't be read")),
-        };
-        read.map_err(|error| Failure::unusable(error.to_string()))
+            _ => Err(Failure::unusable("the provider's format can't be read")),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Why a request or an answer can't be put into another format.
+//! Why a request can't be put into another format.
 
 use std::borrow::Cow;
 
@@ -58,11 +58,6 @@ impl ConvertError {
 fn subject(field: &str) -> Cow<'static, str> {
     if field.is_empty() { "The request body".into() } else { format!("'{field}'").into() }
 }
-
-/// A plain answer of an upstream that is not what its format says.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the answer can't be read: {0}")]
-pub struct UnreadableAnswer(pub Cow<'static, str>);
 
 /// The fields that are left out on the way to a target, for the header `x-tollgate-dropped`.
 #[derive(Debug, Default)]

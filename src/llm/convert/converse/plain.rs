@@ -1,7 +1,6 @@
 //! Reads a plain answer, into the events that its stream would give.
 
 use super::super::answer::{AnswerEvent, BlockKind, Failure};
-use super::super::error::UnreadableAnswer;
 use super::super::fields::{Fields, parse_array};
 use super::stop::read_stop;
 use super::stream::{call_kind, read_citation, read_usage, reasoning_events};
@@ -9,13 +8,11 @@ use super::values::{parse_object, string};
 use crate::json::compact::compact;
 
 /// Reads a plain answer into events that end with `End`, or with `Failed` if it can't be used.
-pub(in crate::llm::convert) fn read_answer(
-    json: &str,
-) -> Result<Vec<AnswerEvent>, UnreadableAnswer> {
+pub(in crate::llm::convert) fn read_answer(json: &str) -> Result<Vec<AnswerEvent>, Failure> {
     let mut events = vec![AnswerEvent::Start { id: None, model: None }];
     if let Err(failure) = read(json, &mut events) {
         if failure.code == Failure::UNUSABLE {
-            return Err(UnreadableAnswer(failure.message.into()));
+            return Err(Failure::unreadable(&failure.message));
         }
         events.push(AnswerEvent::Failed(failure));
     }

@@ -2,7 +2,6 @@
 //! come since the part before. A stream ends with the end of its bytes.
 
 use super::super::answer::{AnswerEvent, AnswerUsage, Failure, ReadEvents, Stop};
-use super::super::error::UnreadableAnswer;
 use super::super::fields::{Fields, Path, parse_array, parse_text};
 use super::candidate::CandidateReader;
 use super::chunk::Chunk;
@@ -11,20 +10,18 @@ use crate::llm::gemini::parse_usage;
 use crate::llm::usage::ReportedUsage;
 
 /// Reads a plain answer into events that end with `End`, or with `Failed` if it reports an error.
-pub(in crate::llm::convert) fn read_answer(
-    json: &str,
-) -> Result<Vec<AnswerEvent>, UnreadableAnswer> {
+pub(in crate::llm::convert) fn read_answer(json: &str) -> Result<Vec<AnswerEvent>, Failure> {
     let mut reader = StreamReader::default();
     let mut events = Vec::new();
     if let Err(failure) = reader.read_part(json, &mut events) {
         if failure.code == Failure::UNUSABLE {
-            return Err(UnreadableAnswer(failure.message.into()));
+            return Err(Failure::unreadable(&failure.message));
         }
         events.push(AnswerEvent::Failed(failure));
         return Ok(events);
     }
     if !reader.has_candidate && reader.stop.is_none() {
-        return Err(UnreadableAnswer("it has neither candidates nor a reason for none".into()));
+        return Err(Failure::unreadable("it has neither candidates nor a reason for none"));
     }
     reader.end(&mut events);
     Ok(events)

@@ -7,27 +7,24 @@ use crate::json::members::Members;
 use crate::llm::convert::answer::{
     Annotation, AnswerEvent, AnswerUsage, BlockKind, Failure, ReadEvents, Stop, StopReason,
 };
-use crate::llm::convert::error::UnreadableAnswer;
 use crate::llm::convert::fields::{parse_array, parse_text};
 use crate::llm::convert::opaque::{Family, Opaque, OpaqueKind};
 
 /// Reads a plain answer.
-pub(in crate::llm::convert) fn read_answer(
-    json: &str,
-) -> Result<Vec<AnswerEvent>, UnreadableAnswer> {
-    let message = Object::parse(json).ok_or(UnreadableAnswer("it is not an object".into()))?;
+pub(in crate::llm::convert) fn read_answer(json: &str) -> Result<Vec<AnswerEvent>, Failure> {
+    let message = Object::parse(json).ok_or_else(|| Failure::unreadable("it is not an object"))?;
     let mut events = Vec::new();
     if let Some(error) = message.get("error") {
         events.push(AnswerEvent::Failed(read_failure(error)));
         return Ok(events);
     }
     let content = message.get("content").and_then(parse_array);
-    let content = content.ok_or(UnreadableAnswer("'content' is not an array".into()))?;
+    let content = content.ok_or_else(|| Failure::unreadable("'content' is not an array"))?;
     let mut reader = StreamReader::default();
     reader.start(&message, &mut events);
     for block in content {
         let block = Object::parse(block);
-        let block = block.ok_or(UnreadableAnswer("a block is not an object".into()))?;
+        let block = block.ok_or_else(|| Failure::unreadable("a block is not an object"))?;
         reader.open(0, &block, &mut events);
         reader.close(&mut events);
     }

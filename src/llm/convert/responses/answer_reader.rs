@@ -1,17 +1,13 @@
 //! A provider's plain answer.
 
-use super::super::answer::AnswerEvent;
-use super::super::error::UnreadableAnswer;
+use super::super::answer::{AnswerEvent, Failure};
 use super::super::fields::{Fields, Path, parse_array, parse_text};
 use super::stream_reader::{StreamReader, failure};
 
 /// Reads an answer: an answer that failed ends with that, any other one with its end.
-pub(in crate::llm::convert) fn read_answer(
-    json: &str,
-) -> Result<Vec<AnswerEvent>, UnreadableAnswer> {
-    let unreadable = |problem: &'static str| UnreadableAnswer(problem.into());
-    let response =
-        Fields::parse(json, &Path::ROOT).map_err(|_| unreadable("it is no JSON object"))?;
+pub(in crate::llm::convert) fn read_answer(json: &str) -> Result<Vec<AnswerEvent>, Failure> {
+    let response = Fields::parse(json, &Path::ROOT)
+        .map_err(|_| Failure::unreadable("it is no JSON object"))?;
     let mut events = Vec::new();
     let mut reader = StreamReader::default();
     let status = response.get("status").and_then(parse_text).unwrap_or_default();
@@ -19,7 +15,7 @@ pub(in crate::llm::convert) fn read_answer(
         "completed" | "incomplete" => {}
         // Some compatible servers leave it out.
         "" if response.get("error").is_none() => {}
-        "queued" | "in_progress" => return Err(unreadable("it is not complete")),
+        "queued" | "in_progress" => return Err(Failure::unreadable("it is not complete")),
         _ => {
             reader.start(&response, &mut events);
             events.push(AnswerEvent::Failed(failure(response.get("error"))));
@@ -27,11 +23,11 @@ pub(in crate::llm::convert) fn read_answer(
         }
     }
     let output = response.get("output").and_then(parse_array);
-    let output = output.ok_or_else(|| unreadable("it has no 'output'"))?;
+    let output = output.ok_or_else(|| Failure::unreadable("it has no 'output'"))?;
     reader.start(&response, &mut events);
     for (index, raw) in (0..).zip(output) {
         let item = Fields::parse(raw, &Path::ROOT);
-        let item = item.map_err(|_| unreadable("an item of its 'output' is no object"))?;
+        let item = item.map_err(|_| Failure::unreadable("an item of its 'output' is no object"))?;
         reader.finish_item(index, &item, &mut events);
     }
     reader.end(&response, &mut events);

@@ -284,6 +284,27 @@ pub enum ReasoningWish<'a> {
     Adaptive(Option<Text<'a>>),
 }
 
+impl ReasoningWish<'_> {
+    /// The effort in OpenAI's words; `None` where the model decides.
+    pub(super) fn effort(&self) -> Option<&str> {
+        match self {
+            Self::Off => Some("none"),
+            Self::Effort(effort) => Some(effort),
+            Self::Budget(tokens) => Some(budget_effort(*tokens)),
+            Self::Adaptive(effort) => effort.as_deref(),
+        }
+    }
+}
+
+/// The effort whose usual budget is the nearest below this many tokens.
+pub(super) fn budget_effort(tokens: u64) -> &'static str {
+    match tokens {
+        ..2048 => "low",
+        ..8192 => "medium",
+        _ => "high",
+    }
+}
+
 /// What is to be shown of the thoughts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReasoningShow {

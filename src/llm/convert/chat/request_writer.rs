@@ -3,7 +3,7 @@
 use super::super::Target;
 use super::super::error::{ConvertError, Dropped};
 use super::super::ids::fitting_user;
-use super::super::request::{Named, OutputFormat, Raw, ReasoningWish, Request, Text, ToolChoice};
+use super::super::request::{Named, OutputFormat, Raw, Request, Text, ToolChoice};
 use super::message_writer::{check_messages, write_messages};
 use super::tools::{write_choice, write_tools};
 use crate::json::writer::JsonWriter;
@@ -103,7 +103,7 @@ fn write_sampling(json: &mut JsonWriter, request: &Request<'_>) {
 
 fn write_output(json: &mut JsonWriter, request: &Request<'_>) {
     let wish = request.reasoning.wish.as_ref();
-    json.optional_string("reasoning_effort", wish.and_then(|wish| effort(&wish.value)));
+    json.optional_string("reasoning_effort", wish.and_then(|wish| wish.value.effort()));
     write_word(json, "verbosity", &request.verbosity);
     match request.output_format.as_ref().map(|format| &format.value) {
         Some(OutputFormat::Json) => {
@@ -122,18 +122,6 @@ fn write_output(json: &mut JsonWriter, request: &Request<'_>) {
             });
         }
         None => {}
-    }
-}
-
-/// The effort for what is wished. Budgets become the effort whose usual budget is nearest below.
-fn effort<'w>(wish: &'w ReasoningWish<'_>) -> Option<&'w str> {
-    match wish {
-        ReasoningWish::Off => Some("none"),
-        ReasoningWish::Effort(effort) => Some(effort),
-        ReasoningWish::Budget(..2048) => Some("low"),
-        ReasoningWish::Budget(..8192) => Some("medium"),
-        ReasoningWish::Budget(_) => Some("high"),
-        ReasoningWish::Adaptive(effort) => effort.as_deref(),
     }
 }
 
@@ -158,6 +146,7 @@ fn write_identity(json: &mut JsonWriter, request: &Request<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::request::ReasoningWish;
     use super::super::super::sample_blocks::{text, tool, user};
     use super::*;
 

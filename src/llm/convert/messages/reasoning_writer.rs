@@ -6,7 +6,7 @@ use super::block_writer::is_written;
 use super::claude::Claude;
 use crate::llm::convert::Target;
 use crate::llm::convert::error::{ConvertError, Dropped};
-use crate::llm::convert::request::{Block, Raw, ReasoningWish, Request, Role, Turn};
+use crate::llm::convert::request::{Block, Raw, ReasoningWish, Request, Role, Turn, budget_effort};
 
 /// The least that `budget_tokens` may be (Anthropic, "Extended thinking").
 const LEAST_BUDGET: u64 = 1024;
@@ -22,9 +22,6 @@ const BUDGETS: [(&str, u64); 6] = [
 ];
 /// For a word that is not known: that of `high`, which is Anthropic's default.
 const OTHER_BUDGET: u64 = 4096;
-
-/// Efforts for budgets below these, in tokens; above them it is `high`.
-const EFFORTS: [(u64, &str); 2] = [(2048, "low"), (8192, "medium")];
 
 /// What the request says of thinking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,10 +87,7 @@ fn wanted<'r>(request: &'r Request<'_>, claude: Claude<'_>) -> Thinking<'r> {
         ReasoningWish::Budget(budget) if claude.takes_thinking_budget() => {
             Thinking::Budget(*budget)
         }
-        ReasoningWish::Budget(budget) => {
-            let effort = EFFORTS.iter().find(|(below, _)| budget < below);
-            Thinking::Adaptive(Some(effort.map_or("high", |(_, effort)| effort)))
-        }
+        ReasoningWish::Budget(budget) => Thinking::Adaptive(Some(budget_effort(*budget))),
     }
 }
 

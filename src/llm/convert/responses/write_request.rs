@@ -7,14 +7,10 @@ use super::super::Target;
 use super::super::error::{ConvertError, Dropped};
 use super::super::ids::fitting_user;
 use super::super::request::{
-    Named, OutputFormat, Reasoning, ReasoningShow, ReasoningWish, Request, SystemPart, Text, Tool,
-    ToolChoice,
+    Named, OutputFormat, Reasoning, ReasoningShow, Request, SystemPart, Text, Tool, ToolChoice,
 };
 use super::item_writer::ItemWriter;
 use crate::json::writer::JsonWriter;
-
-/// The effort for a budget of thought below this many tokens, in steps; `high` from the last one on.
-const EFFORTS: [(u64, &str); 2] = [(2048, "low"), (8192, "medium")];
 
 /// Named where a format asks for a name and the caller gave none.
 const SCHEMA_NAME: &str = "response";
@@ -151,16 +147,7 @@ fn write_choice(choice: Option<&ToolChoice<'_>>, json: &mut JsonWriter) {
 }
 
 fn write_reasoning(reasoning: &Reasoning<'_>, json: &mut JsonWriter) {
-    let effort = match reasoning.wish.as_ref().map(|wish| &wish.value) {
-        None | Some(ReasoningWish::Adaptive(None)) => None,
-        Some(ReasoningWish::Off) => Some("none"),
-        Some(ReasoningWish::Effort(effort) | ReasoningWish::Adaptive(Some(effort))) => {
-            Some(&**effort)
-        }
-        Some(ReasoningWish::Budget(budget)) => {
-            Some(EFFORTS.iter().find(|(below, _)| budget < below).map_or("high", |step| step.1))
-        }
-    };
+    let effort = reasoning.wish.as_ref().and_then(|wish| wish.value.effort());
     let is_shown = reasoning.show.as_ref().is_some_and(|show| show.value == ReasoningShow::Summary);
     if effort.is_none() && !is_shown {
         return;

@@ -4,7 +4,7 @@
 use super::answer::{
     Answer, AnswerEvent, BlockKind, Failure, ReadEvents, WriteEvents, effective_stop,
 };
-use super::fields::{Fields, Path};
+use super::fields::parse_object;
 use super::frames::{Frame, FrameReader};
 use super::sequence::Sequencer;
 use super::{AnswerContext, IdRule, ToolNames, chat, converse, count, gemini, messages, responses};
@@ -250,8 +250,7 @@ impl StreamConverter {
 fn reframe(frame: &Frame<'_>, state: &mut State, read: &mut Vec<AnswerEvent>, out: &mut Vec<u8>) {
     match frame {
         Frame::Event(_, data) if *state == State::Open => {
-            let fields = Fields::parse(data, &Path::ROOT).ok();
-            let kind = fields.and_then(|fields| fields.text("type", &Path::ROOT).ok().flatten());
+            let kind = parse_object(data).and_then(|fields| fields.find_text("type"));
             let Some(kind) = kind.filter(|kind| !kind.contains(['\r', '\n'])) else { return };
             out.extend_from_slice(b"event: ");
             out.extend_from_slice(kind.as_bytes());
@@ -273,8 +272,7 @@ fn reframe(frame: &Frame<'_>, state: &mut State, read: &mut Vec<AnswerEvent>, ou
 
 /// An exception in a binary stream: its name, and the message in its payload.
 fn exception(name: &str, payload: &str) -> Failure {
-    let fields = Fields::parse(payload, &Path::ROOT).ok();
-    let message = fields.and_then(|fields| fields.text("message", &Path::ROOT).ok().flatten());
+    let message = parse_object(payload).and_then(|fields| fields.find_text("message"));
     let message = message.unwrap_or_else(|| "The provider ended its answer with an error.".into());
     Failure { code: name.to_owned(), message: message.into_owned() }
 }

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::answer::Failure;
 use super::error::ConvertError;
-use super::fields::{Fields, Path};
+use super::fields::{Fields, Path, parse_object};
 use super::{ConvertedRequest, RequestOptions, Target, convert_request};
 use crate::json::writer::JsonWriter;
 use crate::llm::format::Format;
@@ -103,7 +103,7 @@ pub fn wrap_invocation(json: &str, betas: Option<&str>) -> Result<String, Conver
 /// Puts the provider's count into the words of Anthropic's API.
 pub(super) fn convert_answer(body: &[u8]) -> Result<String, Failure> {
     let text = std::str::from_utf8(body).unwrap_or_default();
-    let answer = Fields::parse(text, &Path::ROOT).ok();
+    let answer = parse_object(text);
     let count = answer.and_then(|answer| {
         let mut names = ["input_tokens", "totalTokens", "inputTokens"].into_iter();
         names.find_map(|name| answer.get(name)?.parse::<u64>().ok())
@@ -128,7 +128,7 @@ fn with_limit(json: &str) -> String {
 
 /// Writes the form of the answer, which is all that counts of Google's configuration.
 fn write_form(request: &Fields<'_>, json: &mut JsonWriter) {
-    let config = request.object("generationConfig", &Path::ROOT).ok().flatten();
+    let config = request.find_object("generationConfig");
     let schema = config.as_ref().and_then(|config| config.get("responseJsonSchema"));
     if let Some(schema) = schema {
         json.key("generationConfig").object(|json| {

@@ -70,7 +70,7 @@ pub(super) struct Fields<'a>(Members<'a>);
 impl<'a> Fields<'a> {
     /// Reads an object.
     pub(super) fn parse(raw: &'a str, path: &Path<'_>) -> Result<Self, ConvertError> {
-        Members::parse(raw).map(Self).ok_or_else(|| path.invalid("must be an object"))
+        parse_object(raw).ok_or_else(|| path.invalid("must be an object"))
     }
 
     /// The keys and raw values, without those that are `null`.
@@ -142,6 +142,16 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A string of a provider's; one that is something else counts as absent.
+    pub(super) fn find_text(&self, key: &str) -> Option<Cow<'a, str>> {
+        self.get(key).and_then(parse_text)
+    }
+
+    /// The members of an object of a provider's; one that is something else counts as absent.
+    pub(super) fn find_object(&self, key: &str) -> Option<Fields<'a>> {
+        self.get(key).and_then(parse_object)
+    }
+
     /// The members of an object.
     pub(super) fn object(
         &self,
@@ -167,6 +177,11 @@ pub(super) fn parse_text(raw: &str) -> Option<Cow<'_, str>> {
     #[derive(serde::Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
     serde_json::from_str::<Text<'_>>(raw).ok().map(|Text(text)| text)
+}
+
+/// Reads an object; `None` if it is none.
+pub(super) fn parse_object(raw: &str) -> Option<Fields<'_>> {
+    Members::parse(raw).map(Fields)
 }
 
 /// Reads an array.

@@ -1,7 +1,7 @@
 //! The messages of a caller's request.
 
 use super::super::error::ConvertError;
-use super::super::fields::{Fields, Path, array, parse_text};
+use super::super::fields::{Fields, Path, array, parse_object, parse_text};
 use super::super::opaque::{Family, Opaque, OpaqueKind};
 use super::super::request::{
     Block, ReasoningBlock, Request, Role, SystemPart, TextBlock, ToolCall, ToolResult, Turn,
@@ -213,7 +213,7 @@ fn read_reasoning<'a>(
             }
         }
     }
-    let text = |key| fields.get(key).and_then(parse_text).filter(|text| !text.is_empty());
+    let text = |key| fields.find_text(key).filter(|text| !text.is_empty());
     let whole = text("reasoning_content");
     // OpenAI's client for JavaScript keeps the last piece of a stream alone, and the signature of a part
     // of the thoughts is refused.
@@ -225,7 +225,7 @@ fn read_reasoning<'a>(
         reasoning.extend(read_thinking_blocks(fields).into_iter().map(|block| (None, block)));
     }
     if reasoning.is_empty() {
-        let text = |key| fields.get(key).and_then(parse_text).filter(|text| !text.is_empty());
+        let text = |key| fields.find_text(key).filter(|text| !text.is_empty());
         let text = text("reasoning_content").or_else(|| text("reasoning"));
         reasoning.extend(
             text.map(|text| (None, ReasoningBlock { text, is_summary: false, opaque: Vec::new() })),
@@ -238,15 +238,15 @@ fn read_reasoning<'a>(
 fn read_thinking_blocks<'a>(fields: &Fields<'a>) -> Vec<ReasoningBlock<'a>> {
     let blocks = fields.array("thinking_blocks", &Path::ROOT).unwrap_or_default();
     let read = |raw: &'a str| {
-        let block = Fields::parse(raw, &Path::ROOT).ok()?;
+        let block = parse_object(raw)?;
         let opaque = |key, kind| {
-            let field = block.get(key).and_then(parse_text)?;
+            let field = block.find_text(key)?;
             Opaque::from_field(field, Family::Anthropic, kind)
         };
         let signature = opaque("signature", OpaqueKind::Signature);
         let opaque: Vec<_> =
             signature.into_iter().chain(opaque("data", OpaqueKind::Redacted)).collect();
-        let text = block.get("thinking").and_then(parse_text).unwrap_or_default();
+        let text = block.find_text("thinking").unwrap_or_default();
         let is_empty = text.is_empty() && opaque.is_empty();
         (!is_empty).then_some(ReasoningBlock { text, is_summary: false, opaque })
     };

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use super::super::fields::{Fields, Path, parse_array, parse_text};
+use super::super::fields::{Fields, Path, parse_array, parse_object};
 use super::super::opaque::{CONTAINER, Family, Opaque, OpaqueKind};
 use super::super::request::Text;
 use crate::json::writer::JsonWriter;
@@ -39,8 +39,8 @@ pub(super) fn read_details(raw: &str) -> Vec<Detail<'_>> {
 }
 
 fn read_detail(raw: &str) -> Option<Detail<'_>> {
-    let fields = Fields::parse(raw, &Path::ROOT).ok()?;
-    let text = |key| fields.get(key).and_then(parse_text).filter(|text| !text.is_empty());
+    let fields = parse_object(raw)?;
+    let text = |key| fields.find_text(key).filter(|text| !text.is_empty());
     let (summary, full) = (text("summary"), text("text"));
     let family = text("format").and_then(|format| family_of(&format));
     let signature = text("signature")
@@ -154,7 +154,7 @@ pub(super) fn write_details(
 pub(super) fn read_extra_content<'a>(fields: &Fields<'a>) -> Option<Opaque<'a>> {
     let extra = fields.object("extra_content", &Path::ROOT).ok()??;
     let google = extra.object("google", &Path::ROOT).ok()??;
-    let signature = google.get("thought_signature").and_then(parse_text)?;
+    let signature = google.find_text("thought_signature")?;
     google_signature(signature)
 }
 

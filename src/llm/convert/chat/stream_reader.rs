@@ -6,7 +6,7 @@
 use super::super::answer::{
     Annotation, AnswerEvent, BlockKind, Failure, ReadEvents, Stop, StopReason,
 };
-use super::super::fields::{Fields, Path, parse_array, parse_text};
+use super::super::fields::{Fields, Path, parse_array, parse_object, parse_text};
 use super::super::opaque::Opaque;
 use super::reasoning::{Detail, read_details, read_extra_content};
 use super::tool_calls::{CallPiece, ToolCalls};
@@ -115,7 +115,7 @@ impl StreamReader {
         // Azure's first event has no choice, and neither the id nor the model.
         if !self.has_started && (choice.is_some() || usage.is_some()) {
             self.has_started = true;
-            let text = |key| chunk.get(key).and_then(parse_text).filter(|text| !text.is_empty());
+            let text = |key| chunk.find_text(key).filter(|text| !text.is_empty());
             let id = text("id").map(Into::into);
             out.push(AnswerEvent::Start { id, model: text("model").map(Into::into) });
         }
@@ -141,7 +141,7 @@ impl StreamReader {
             let delta = Fields::parse(raw, &Path::ROOT).map_err(|_| malformed())?;
             self.read_delta(&delta, is_whole, out)?;
         }
-        let text = |key| choice.get(key).and_then(parse_text).filter(|text| !text.is_empty());
+        let text = |key| choice.find_text(key).filter(|text| !text.is_empty());
         let Some(word) = text("finish_reason") else { return Ok(()) };
         let reason = read_reason(&word)?;
         // vLLM says at which sequence it stopped.
@@ -167,7 +167,7 @@ impl StreamReader {
         out: &mut Vec<AnswerEvent>,
     ) -> Result<(), Failure> {
         let malformed = || Failure::unusable("The provider sent an event that can't be read.");
-        let text = |key| delta.get(key).and_then(parse_text).filter(|text| !text.is_empty());
+        let text = |key| delta.find_text(key).filter(|text| !text.is_empty());
         let details = delta.get("reasoning_details").map(read_details).unwrap_or_default();
         let (of_calls, details): (Vec<_>, Vec<_>) =
             details.into_iter().partition(|detail| detail.call.is_some());
@@ -219,20 +219,20 @@ impl StreamReader {
 
     /// Mistral's parts of a content: texts and thoughts.
     fn read_part(&mut self, raw: &str, out: &mut Vec<AnswerEvent>) -> Option<()> {
-        let part = Fields::parse(raw, &Path::ROOT).ok()?;
-        match &*part.get("type").and_then(parse_text)? {
+        let part = parse_object(raw)?;
+        match &*part.find_text("type")? {
             "text" => {
-                let text = part.get("text").and_then(parse_text)?;
+                let text = part.find_text("text")?;
                 self.push(BlockKind::Text, &text, out);
             }
             "refusal" => {
-                let text = part.get("refusal").and_then(parse_text)?;
+                let text = part.find_text("refusal")?;
                 self.push(BlockKind::Refusal, &text, out);
             }
             "thinking" => {
                 for raw in parse_array(part.get("thinking")?)? {
-                    let thought = Fields::parse(raw, &Path::ROOT).ok()?;
-                    if let Some(text) = thought.get("text").and_then(parse_text) {
+                    let thought = parse_object(raw)?;
+                    if let Some(text) = thought.find_text("text") {
                         self.push_reasoning(Detail { text, ..Detail::default() }, out);
                     }
                 }
@@ -357,7 +357,7 @@ fn find_error(name: Option<&str>, chunk: &Fields<'_>) -> Option<Failure> {
     }
     let choices = chunk.get("choices").and_then(parse_array)?;
     choices.into_iter().find_map(|raw| {
-        let choice = Fields::parse(raw, &Path::ROOT).ok()?;
+        let choice = parse_object(raw)?;
         choice.get("error").filter(|raw| is_error(raw.bytes())).map(read_error)
     })
 }
@@ -373,7 +373,7 @@ fn read_error(raw: &str) -> Failure {
 }
 
 fn read_error_object(error: &Fields<'_>) -> Failure {
-    let text = |key| error.get(key).and_then(parse_text).filter(|text| !text.is_empty());
+    let text = |key| error.find_text(key).filter(|text| !text.is_empty());
     let number = || error.get("code").filter(|raw| raw.bytes().all(|byte| byte.is_ascii_digit()));
     let code = text("code").or_else(|| text("type")).or_else(|| number().map(Into::into));
     let message = text("message").unwrap_or_else(|| "The provider reports an error.".into());
@@ -384,12 +384,12 @@ fn read_error_object(error: &Fields<'_>) -> Failure {
 }
 
 fn read_annotation(raw: &str) -> Option<Annotation> {
-    let annotation = Fields::parse(raw, &Path::ROOT).ok()?;
+    let annotation = parse_object(raw)?;
     let citation = annotation.object("url_citation", &Path::ROOT).ok()??;
     let place = |key| citation.get(key).and_then(|raw| raw.parse().ok());
     Some(Annotation {
-        url: citation.get("url").and_then(parse_text)?.into_owned(),
-        title: citation.get("title").and_then(parse_text).map(Into::into),
+        url: citation.find_text("url")?.into_owned(),
+        title: citation.find_text("title").map(Into::into),
         span: place("start_index").zip(place("end_index")),
     })
 }

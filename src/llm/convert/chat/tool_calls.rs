@@ -1,7 +1,7 @@
 //! Calls of tools as they are streamed: piece by piece, several at a time, each by its index.
 
 use super::super::answer::{AnswerEvent, BlockKind};
-use super::super::fields::{Fields, Path, parse_text};
+use super::super::fields::{parse_object, parse_text};
 use super::super::opaque::Opaque;
 use super::reasoning::{google_signature, read_extra_content, split_id};
 
@@ -43,9 +43,8 @@ pub(super) struct CallPiece {
 impl CallPiece {
     /// Reads an element of `tool_calls`; `None` if it is none.
     pub(super) fn read(raw: &str) -> Option<Self> {
-        let fields = Fields::parse(raw, &Path::ROOT).ok()?;
-        let (id, id_signature) =
-            split_id(fields.get("id").and_then(parse_text).unwrap_or_default());
+        let fields = parse_object(raw)?;
+        let (id, id_signature) = split_id(fields.find_text("id").unwrap_or_default());
         let opaque = read_extra_content(&fields)
             .or_else(|| id_signature.and_then(google_signature))
             .map(Opaque::into_owned);
@@ -68,8 +67,8 @@ impl CallPiece {
 
     /// The name and the arguments. Some providers give the arguments as an object.
     pub(super) fn with_function(mut self, raw: &str) -> Option<Self> {
-        let function = Fields::parse(raw, &Path::ROOT).ok()?;
-        self.name = function.get("name").and_then(parse_text).unwrap_or_default().into_owned();
+        let function = parse_object(raw)?;
+        self.name = function.find_text("name").unwrap_or_default().into_owned();
         self.arguments = match function.get("arguments") {
             None => String::new(),
             Some(raw) if raw.starts_with('"') => parse_text(raw)?.into_owned(),

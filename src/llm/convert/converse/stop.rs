@@ -7,7 +7,7 @@ use super::values::parse_object;
 /// The reason in a message's end or in a plain answer, or a failure where the model's call of a tool
 /// can't be used. `None` if there is no reason.
 pub(super) fn read_stop(end: &Fields<'_>) -> Result<Option<Stop>, Failure> {
-    let Some(native) = end.get("stopReason").and_then(parse_text) else { return Ok(None) };
+    let Some(native) = end.find_text("stopReason") else { return Ok(None) };
     let reason = match &*native {
         "end_turn" => StopReason::End,
         "stop_sequence" => StopReason::StopSequence,
@@ -29,7 +29,7 @@ pub(super) fn read_stop(end: &Fields<'_>) -> Result<Option<Stop>, Failure> {
 
 /// Models report the sequence in a field of their own, in streams within `delta`.
 fn sequence(extra: &Fields<'_>) -> Option<String> {
-    let delta = extra.get("delta").and_then(|delta| parse_object(delta).ok());
+    let delta = extra.find_object("delta");
     let own = extra.get("stop_sequence");
     let raw = own.or_else(|| delta.as_ref().and_then(|delta| delta.get("stop_sequence")))?;
     parse_text(raw).map(|text| text.into_owned())

@@ -1,7 +1,7 @@
 //! Reads the events of a stream. The usage comes after the message's end, in `metadata`.
 
 use super::super::answer::{Annotation, AnswerEvent, AnswerUsage, BlockKind, Failure, ReadEvents};
-use super::super::fields::{Fields, parse_text};
+use super::super::fields::Fields;
 use super::super::opaque::{Family, Opaque, OpaqueKind};
 use super::stop::read_stop;
 use super::values::{parse_object, string};
@@ -299,8 +299,8 @@ pub(super) fn read_citation(raw: &str) -> Option<Annotation> {
     let citation = parse_object(raw).ok()?;
     let location = parse_object(citation.get("location")?).ok()?;
     let web = parse_object(location.get("web")?).ok()?;
-    let url = web.get("url").and_then(parse_text)?.into_owned();
-    let title = citation.get("title").and_then(parse_text).map(|title| title.into_owned());
+    let url = web.find_text("url")?.into_owned();
+    let title = citation.find_text("title").map(|title| title.into_owned());
     Some(Annotation { url, title, span: None })
 }
 
@@ -312,7 +312,7 @@ pub(super) fn read_usage(raw: &str) -> Option<AnswerUsage> {
 /// An exception in place of what was to come.
 fn reported(name: &str, data: &str) -> Failure {
     let object = parse_object(data).ok();
-    let text = |key| object.as_ref()?.get(key).and_then(parse_text);
+    let text = |key| object.as_ref()?.find_text(key);
     let message = ["message", "Message", "originalMessage"].into_iter().find_map(text);
     let message = message.map_or("The provider reports an error.".to_owned(), |m| m.into_owned());
     Failure { code: name.to_owned(), message }

@@ -110,7 +110,7 @@ fn reported(error: &str) -> Failure {
         let message = parse_text(error).unwrap_or(error.into()).into_owned();
         return Failure { code: "INTERNAL".to_owned(), message };
     };
-    let text = |key| error.get(key).and_then(parse_text).map(|text| text.into_owned());
+    let text = |key| error.find_text(key).map(|text| text.into_owned());
     let code = text("status").or_else(|| error.get("code").map(str::to_owned));
     Failure {
         code: code.unwrap_or_else(|| "INTERNAL".to_owned()),

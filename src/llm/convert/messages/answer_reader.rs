@@ -3,16 +3,15 @@
 
 use super::STOP_REASONS;
 use super::usage::{read_usage, without_lost_counts};
-use crate::json::members::Members;
 use crate::llm::convert::answer::{
     Annotation, AnswerEvent, AnswerUsage, BlockKind, Failure, ReadEvents, Stop, StopReason,
 };
-use crate::llm::convert::fields::{parse_array, parse_text};
+use crate::llm::convert::fields::{Fields, parse_array, parse_object};
 use crate::llm::convert::opaque::{Family, Opaque, OpaqueKind};
 
 /// Reads a plain answer.
 pub(in crate::llm::convert) fn read_answer(json: &str) -> Result<Vec<AnswerEvent>, Failure> {
-    let message = Object::parse(json).ok_or_else(|| Failure::unreadable("it is not an object"))?;
+    let message = parse_object(json).ok_or_else(|| Failure::unreadable("it is not an object"))?;
     let mut events = Vec::new();
     if let Some(error) = message.get("error") {
         events.push(AnswerEvent::Failed(read_failure(error)));
@@ -23,7 +22,7 @@ pub(in crate::llm::convert) fn read_answer(json: &str) -> Result<Vec<AnswerEvent
     let mut reader = StreamReader::default();
     reader.start(&message, &mut events);
     for block in content {
-        let block = Object::parse(block);
+        let block = parse_object(block);
         let block = block.ok_or_else(|| Failure::unreadable("a block is not an object"))?;
         reader.open(0, &block, &mut events);
         reader.close(&mut events);
@@ -63,25 +62,25 @@ impl ReadEvents for StreamReader {
         if self.has_ended {
             return;
         }
-        let Some(event) = Object::parse(data) else {
+        let Some(event) = parse_object(data) else {
             let message = "The provider sent an event that is not a JSON object.";
             return self.fail(Failure::unusable(message), out);
         };
-        let own_name = event.text("type");
+        let own_name = event.find_text("type");
         match own_name.as_deref().or(name).unwrap_or_default() {
             "message_start" => {
-                if let Some(message) = event.object("message") {
+                if let Some(message) = event.find_object("message") {
                     self.start_message(&message, out);
                 }
             }
             "content_block_start" => {
-                if let Some(block) = event.object("content_block") {
-                    self.open(event.number("index").unwrap_or(0), &block, out);
+                if let Some(block) = event.find_object("content_block") {
+                    self.open(block_index(&event), &block, out);
                 }
             }
             "content_block_delta" => self.read_delta(&event, out),
             "content_block_stop" => {
-                let index = event.number("index").unwrap_or(0);
+                let index = block_index(&event);
                 if self.open.as_ref().is_some_and(|open| open.index == index) {
                     self.close(out);
                 }
@@ -89,7 +88,7 @@ impl ReadEvents for StreamReader {
             "message_delta" => {
                 self.close(out);
                 self.read_usage(&event, out);
-                if let Some(delta) = event.object("delta") {
+                if let Some(delta) = event.find_object("delta") {
                     self.read_stop(&delta, out);
                 }
             }
@@ -117,55 +116,56 @@ impl StreamReader {
 
     /// A second begin of the same message says nothing new. That of another one means that the first was
     /// given up, and what came of it, such as half a call of a tool, can't be taken back.
-    fn start_message(&mut self, message: &Object<'_>, out: &mut Vec<AnswerEvent>) {
+    fn start_message(&mut self, message: &Fields<'_>, out: &mut Vec<AnswerEvent>) {
         if !self.has_started {
             return self.start(message, out);
         }
-        let id = message.text("id");
-        if id.is_some() && self.id.is_some() && id != self.id {
+        let id = message.find_text("id");
+        if id.is_some() && self.id.is_some() && id.as_deref() != self.id.as_deref() {
             let message = "The provider began another answer in the middle of one.";
             self.fail(Failure::unusable(message), out);
         }
     }
 
-    fn start(&mut self, message: &Object<'_>, out: &mut Vec<AnswerEvent>) {
+    fn start(&mut self, message: &Fields<'_>, out: &mut Vec<AnswerEvent>) {
         self.has_started = true;
-        self.id = message.text("id");
-        out.push(AnswerEvent::Start { id: self.id.clone(), model: message.text("model") });
+        self.id = message.find_text("id").map(Into::into);
+        let model = message.find_text("model").map(Into::into);
+        out.push(AnswerEvent::Start { id: self.id.clone(), model });
         self.read_usage(message, out);
     }
 
-    fn read_usage(&mut self, object: &Object<'_>, out: &mut Vec<AnswerEvent>) {
+    fn read_usage(&mut self, object: &Fields<'_>, out: &mut Vec<AnswerEvent>) {
         let Some(usage) = object.get("usage").and_then(read_usage) else { return };
         let usage = without_lost_counts(self.usage, usage);
         self.usage = self.usage.updated(usage);
         out.push(AnswerEvent::Usage(usage));
     }
 
-    fn read_stop(&mut self, delta: &Object<'_>, out: &mut Vec<AnswerEvent>) {
-        let Some(native) = delta.text("stop_reason") else { return };
+    fn read_stop(&mut self, delta: &Fields<'_>, out: &mut Vec<AnswerEvent>) {
+        let Some(native) = delta.find_text("stop_reason") else { return };
         let known = STOP_REASONS.iter().find(|(word, _)| *word == native);
         let reason = known.map_or(StopReason::Other, |(_, reason)| *reason);
-        let sequence = delta.text("stop_sequence");
-        let details = delta.object("stop_details").filter(|_| reason == StopReason::Refusal);
-        if let Some(explanation) = details.and_then(|details| details.text("explanation")) {
+        let sequence = delta.find_text("stop_sequence").map(Into::into);
+        let details = delta.find_object("stop_details").filter(|_| reason == StopReason::Refusal);
+        if let Some(explanation) = details.and_then(|details| details.find_text("explanation")) {
             let block = self.blocks;
             self.blocks = self.blocks.saturating_add(1);
             out.push(AnswerEvent::Open { block, kind: BlockKind::Refusal });
-            self.write_text(block, explanation, out);
+            self.write_text(block, explanation.into(), out);
             out.push(AnswerEvent::Close { block });
         }
-        out.push(AnswerEvent::Stop(Stop { reason, native, sequence }));
+        out.push(AnswerEvent::Stop(Stop { reason, native: native.into(), sequence }));
     }
 
     /// Begins a block, with what is in it already. Tools of the provider's own are left out.
-    fn open(&mut self, index: u64, block: &Object<'_>, out: &mut Vec<AnswerEvent>) {
+    fn open(&mut self, index: u64, block: &Fields<'_>, out: &mut Vec<AnswerEvent>) {
         self.close(out);
         if !self.has_started {
             self.has_started = true;
             out.push(AnswerEvent::Start { id: None, model: None });
         }
-        let text = |key| block.text(key).unwrap_or_default();
+        let text = |key| block.find_text(key).unwrap_or_default().into_owned();
         let kind = match text("type").as_str() {
             "text" => BlockKind::Text,
             "thinking" | "redacted_thinking" => BlockKind::Reasoning { is_summary: false },
@@ -204,12 +204,12 @@ impl StreamReader {
         out.push(AnswerEvent::Close { block });
     }
 
-    fn read_delta(&mut self, event: &Object<'_>, out: &mut Vec<AnswerEvent>) {
-        let index = event.number("index").unwrap_or(0);
+    fn read_delta(&mut self, event: &Fields<'_>, out: &mut Vec<AnswerEvent>) {
+        let index = block_index(event);
         let open = self.open.as_ref().filter(|open| open.index == index);
         let Some(block) = open.and_then(|open| open.number) else { return };
-        let Some(delta) = event.object("delta") else { return };
-        let text = |key| delta.text(key).unwrap_or_default();
+        let Some(delta) = event.find_object("delta") else { return };
+        let text = |key| delta.find_text(key).unwrap_or_default().into_owned();
         match text("type").as_str() {
             "text_delta" => self.write_text(block, text("text"), out),
             "thinking_delta" => self.write_text(block, text("thinking"), out),
@@ -243,6 +243,10 @@ impl StreamReader {
     }
 }
 
+fn block_index(event: &Fields<'_>) -> u64 {
+    event.get("index").and_then(|raw| raw.parse().ok()).unwrap_or(0)
+}
+
 /// An empty object, as which the arguments of a call begin.
 fn is_empty(input: &str) -> bool {
     input.bytes().filter(|byte| !byte.is_ascii_whitespace()).eq(*b"{}")
@@ -250,47 +254,19 @@ fn is_empty(input: &str) -> bool {
 
 /// A citation of a page of the web; those of the caller's documents have no address.
 fn write_citation(block: u32, citation: &str, out: &mut Vec<AnswerEvent>) {
-    let Some(citation) = Object::parse(citation) else { return };
-    if let Some(url) = citation.text("url") {
-        let annotation = Annotation { url, title: citation.text("title"), span: None };
+    let Some(citation) = parse_object(citation) else { return };
+    if let Some(url) = citation.find_text("url") {
+        let title = citation.find_text("title").map(Into::into);
+        let annotation = Annotation { url: url.into(), title, span: None };
         out.push(AnswerEvent::Annotation { block, annotation });
     }
 }
 
 fn read_failure(error: &str) -> Failure {
-    let error = Object::parse(error);
-    let text = |key| error.as_ref().and_then(|error| error.text(key));
+    let error = parse_object(error);
+    let text = |key| error.as_ref().and_then(|error| error.find_text(key));
     Failure {
-        code: text("type").unwrap_or_else(|| Failure::UNUSABLE.to_owned()),
-        message: text("message").unwrap_or_else(|| "The provider reported an error.".to_owned()),
-    }
-}
-
-/// An object of the provider's. A member of another type than expected counts as absent.
-#[derive(Debug)]
-struct Object<'a>(Members<'a>);
-
-impl<'a> Object<'a> {
-    fn parse(json: &'a str) -> Option<Self> {
-        Members::parse(json).map(Self)
-    }
-
-    /// The raw value of a member; `None` for `null`.
-    fn get(&self, key: &str) -> Option<&'a str> {
-        let Self(Members(members)) = self;
-        let member = members.iter().find(|(own, raw)| own == key && raw.get() != "null");
-        member.map(|(_, raw)| raw.get())
-    }
-
-    fn text(&self, key: &str) -> Option<String> {
-        self.get(key).and_then(parse_text).map(|text| text.into_owned())
-    }
-
-    fn number(&self, key: &str) -> Option<u64> {
-        self.get(key).and_then(|raw| raw.parse().ok())
-    }
-
-    fn object(&self, key: &str) -> Option<Object<'a>> {
-        self.get(key).and_then(Object::parse)
+        code: text("type").unwrap_or(Failure::UNUSABLE.into()).into(),
+        message: text("message").unwrap_or("The provider reported an error.".into()).into(),
     }
 }

@@ -1,7 +1,7 @@
 //! A provider's plain answer.
 
 use super::super::answer::{AnswerEvent, Failure};
-use super::super::fields::{Fields, Path, parse_array, parse_text};
+use super::super::fields::{Fields, Path, parse_array};
 use super::stream_reader::{StreamReader, failure};
 
 /// Reads an answer: an answer that failed ends with that, any other one with its end.
@@ -10,7 +10,7 @@ pub(in crate::llm::convert) fn read_answer(json: &str) -> Result<Vec<AnswerEvent
         .map_err(|_| Failure::unreadable("it is no JSON object"))?;
     let mut events = Vec::new();
     let mut reader = StreamReader::default();
-    let status = response.get("status").and_then(parse_text).unwrap_or_default();
+    let status = response.find_text("status").unwrap_or_default();
     match &*status {
         "completed" | "incomplete" => {}
         // Some compatible servers leave it out.

@@ -1,6 +1,6 @@
 //! The members of a request that its answer repeats.
 
-use super::super::fields::{Fields, Path, parse_array, parse_text};
+use super::super::fields::{Fields, Path, parse_array, parse_object};
 use crate::json::writer::JsonWriter;
 
 /// What an answer says of the request where the caller said nothing, in the order of OpenAI's answers. What
@@ -75,7 +75,7 @@ pub(super) fn write_echo(echo: &[(&'static str, String)], json: &mut JsonWriter)
 
 /// An object with these members, which answers always have.
 fn echo_object(raw: &str, defaults: &[(&str, &str)]) -> Option<String> {
-    let fields = Fields::parse(raw, &Path::ROOT).ok()?;
+    let fields = parse_object(raw)?;
     let mut json = JsonWriter::new();
     json.object(|json| {
         for (key, default) in defaults {
@@ -91,7 +91,7 @@ fn echo_tools(tools: &[&str]) -> String {
     json.array(|json| {
         for raw in tools {
             let Ok(tool) = Fields::parse(raw, &Path::ROOT) else { continue };
-            if tool.get("type").and_then(parse_text).as_deref() != Some("function") {
+            if tool.find_text("type").as_deref() != Some("function") {
                 json.raw(raw);
                 continue;
             }

@@ -6,7 +6,7 @@
 use super::super::answer::{
     AnswerEvent, AnswerUsage, BlockKind, Failure, ReadEvents, Stop, StopReason,
 };
-use super::super::fields::{Fields, Path, parse_array, parse_text};
+use super::super::fields::{Fields, Path, parse_array, parse_object};
 use super::upstream_item::{Blocks, Message, OpenItem, Reasoning, part_kind};
 use crate::llm::format::Format;
 
@@ -32,9 +32,9 @@ impl ReadEvents for StreamReader {
             let message = "The provider sent an event that is no JSON object.";
             return self.fail(Failure::unusable(message), out);
         };
-        let kind = event.get("type").and_then(parse_text);
+        let kind = event.find_text("type");
         let kind = kind.as_deref().or(name).unwrap_or_default();
-        let response = || object(&event, "response");
+        let response = || event.find_object("response");
         match kind {
             "response.created" | "response.in_progress" | "response.queued" => match response() {
                 Some(response) if !self.has_started => self.start(&response, out),
@@ -70,7 +70,7 @@ impl StreamReader {
         out: &mut Vec<AnswerEvent>,
     ) -> bool {
         let number = |key| event.get(key).and_then(|raw| raw.parse().ok()).unwrap_or(0);
-        let text = |key| event.get(key).and_then(parse_text);
+        let text = |key| event.find_text(key);
         let index: u64 = number("output_index");
         let piece = |key| match text("delta") {
             Some(delta) => (delta, false),
@@ -78,17 +78,17 @@ impl StreamReader {
         };
         match kind {
             "response.output_item.added" => {
-                if let Some(fields) = object(event, "item") {
+                if let Some(fields) = event.find_object("item") {
                     self.begin_item(index, &fields, out);
                 }
             }
             "response.output_item.done" => {
-                if let Some(fields) = object(event, "item") {
+                if let Some(fields) = event.find_object("item") {
                     self.finish_item(index, &fields, out);
                 }
             }
             "response.content_part.added" => {
-                if let Some(kind) = object(event, "part").as_ref().and_then(part_kind) {
+                if let Some(kind) = event.find_object("part").as_ref().and_then(part_kind) {
                     self.write_text(index, number("content_index"), &kind, ("", false), out);
                 }
             }
@@ -135,7 +135,7 @@ impl StreamReader {
     /// Begins the answer, with the members of a response.
     pub(super) fn start(&mut self, response: &Fields<'_>, out: &mut Vec<AnswerEvent>) {
         self.has_started = true;
-        let text = |key| response.get(key).and_then(parse_text).map(|text| text.into_owned());
+        let text = |key| response.find_text(key).map(|text| text.into_owned());
         out.push(AnswerEvent::Start { id: text("id"), model: text("model") });
     }
 
@@ -165,9 +165,9 @@ impl StreamReader {
     }
 
     fn stop(&self, response: &Fields<'_>) -> Stop {
-        let details = object(response, "incomplete_details");
-        let word = details.and_then(|details| details.get("reason")).and_then(parse_text);
-        let status = response.get("status").and_then(parse_text);
+        let details = response.find_object("incomplete_details");
+        let word = details.and_then(|details| details.find_text("reason"));
+        let status = response.find_text("status");
         let is_incomplete = status.is_some_and(|status| status == "incomplete");
         let native = match &word {
             Some(word) => word,
@@ -276,15 +276,11 @@ impl StreamReader {
     }
 }
 
-fn object<'a>(fields: &Fields<'a>, key: &str) -> Option<Fields<'a>> {
-    fields.object(key, &Path::ROOT).ok().flatten()
-}
-
 /// The error that a provider reports, from its object.
 pub(super) fn failure(raw: Option<&str>) -> Failure {
-    let fields = raw.and_then(|raw| Fields::parse(raw, &Path::ROOT).ok());
+    let fields = raw.and_then(parse_object);
     let text = |key| {
-        let text = fields.as_ref()?.get(key).and_then(parse_text)?;
+        let text = fields.as_ref()?.find_text(key)?;
         (!text.is_empty()).then(|| text.into_owned())
     };
     // The event of an error has `type: "error"`, which says nothing.

@@ -4,7 +4,7 @@
 //! nothing came before.
 
 use super::super::answer::{Annotation, AnswerEvent, BlockKind};
-use super::super::fields::{Fields, Path, parse_array, parse_text};
+use super::super::fields::{Fields, parse_array, parse_object};
 use super::super::opaque::{Family, Opaque, OpaqueKind};
 use super::PARAGRAPH;
 
@@ -44,7 +44,7 @@ impl OpenItem {
         blocks: &mut Blocks,
         out: &mut Vec<AnswerEvent>,
     ) -> Self {
-        match fields.get("type").and_then(parse_text).as_deref() {
+        match fields.find_text("type").as_deref() {
             Some("message") => Self::Message(Message::default()),
             Some("reasoning") => Self::Reasoning(Reasoning::default()),
             Some("function_call") => {
@@ -68,7 +68,7 @@ impl OpenItem {
             Self::Reasoning(reasoning) => reasoning.write_rest(fields, blocks, out),
             Self::Call(call) => {
                 call.open(fields, blocks, out);
-                let arguments = fields.get("arguments").and_then(parse_text).unwrap_or_default();
+                let arguments = fields.find_text("arguments").unwrap_or_default();
                 call.write(&arguments, true, out);
             }
             Self::Other => {}
@@ -147,7 +147,7 @@ impl Message {
         for (index, part) in parts(fields, "content") {
             let Some(kind) = part_kind(&part) else { continue };
             let key = if kind == BlockKind::Refusal { "refusal" } else { "text" };
-            let text = part.get(key).and_then(parse_text).unwrap_or_default();
+            let text = part.find_text(key).unwrap_or_default();
             self.write(index, &kind, (&text, true), blocks, out);
             let open = self.part.as_ref().filter(|open| open.index == index);
             let known = open.map_or(usize::MAX, |open| open.annotations);
@@ -200,11 +200,11 @@ impl Reasoning {
     fn write_rest(&mut self, fields: &Fields<'_>, blocks: &mut Blocks, out: &mut Vec<AnswerEvent>) {
         for (key, is_summary) in [("summary", true), ("content", false)] {
             for (index, part) in parts(fields, key) {
-                let text = part.get("text").and_then(parse_text).unwrap_or_default();
+                let text = part.find_text("text").unwrap_or_default();
                 self.write(index, is_summary, (&text, true), blocks, out);
             }
         }
-        let text = |key| fields.get(key).and_then(parse_text);
+        let text = |key| fields.find_text(key);
         let encrypted = text("encrypted_content")
             .and_then(|field| Opaque::from_field(field, Family::OpenAi, OpaqueKind::Encrypted));
         if let Some(mut opaque) = encrypted {
@@ -226,7 +226,7 @@ pub(super) struct Call {
 
 impl Call {
     fn open(&mut self, fields: &Fields<'_>, blocks: &mut Blocks, out: &mut Vec<AnswerEvent>) {
-        let text = |key| fields.get(key).and_then(parse_text).filter(|text| !text.is_empty());
+        let text = |key| fields.find_text(key).filter(|text| !text.is_empty());
         if let Some(name) = text("name")
             && self.block.is_none()
         {
@@ -250,12 +250,12 @@ impl Call {
 /// The parts in a list that are objects, each with its index.
 fn parts<'a>(fields: &Fields<'a>, key: &str) -> impl Iterator<Item = (u64, Fields<'a>)> {
     let list = fields.get(key).and_then(parse_array).unwrap_or_default();
-    (0..).zip(list).filter_map(|(index, raw)| Some((index, Fields::parse(raw, &Path::ROOT).ok()?)))
+    (0..).zip(list).filter_map(|(index, raw)| Some((index, parse_object(raw)?)))
 }
 
 /// What kind of block a part of a message is.
 pub(super) fn part_kind(part: &Fields<'_>) -> Option<BlockKind> {
-    match part.get("type").and_then(parse_text).as_deref() {
+    match part.find_text("type").as_deref() {
         Some("output_text") => Some(BlockKind::Text),
         Some("refusal") => Some(BlockKind::Refusal),
         _ => None,
@@ -264,8 +264,8 @@ pub(super) fn part_kind(part: &Fields<'_>) -> Option<BlockKind> {
 
 /// Reads the citation of a page; others name what only OpenAI has.
 fn read_annotation(raw: &str) -> Option<Annotation> {
-    let fields = Fields::parse(raw, &Path::ROOT).ok()?;
-    let text = |key| fields.get(key).and_then(parse_text);
+    let fields = parse_object(raw)?;
+    let text = |key| fields.find_text(key);
     if text("type")? != "url_citation" {
         return None;
     }

@@ -120,22 +120,15 @@ pub(in crate::llm) fn is_error(value: impl IntoIterator<Item = u8>) -> bool {
 pub(in crate::llm) struct NamedEvent<'a> {
     #[serde(borrow)]
     r#type: Option<&'a RawValue>,
-    #[serde(borrow)]
     usage: Option<&'a RawValue>,
-    #[serde(borrow)]
     model: Option<&'a RawValue>,
-    #[serde(borrow)]
     id: Option<&'a RawValue>,
-    #[serde(borrow)]
     error: Option<&'a RawValue>,
     /// The answer, in responses.
-    #[serde(borrow)]
     response: Option<&'a RawValue>,
     /// The answer, in messages.
-    #[serde(borrow)]
     message: Option<&'a RawValue>,
     /// A part of the answer as it begins, in messages.
-    #[serde(borrow)]
     pub(in crate::llm) content_block: Option<&'a RawValue>,
 }
 

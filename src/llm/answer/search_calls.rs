@@ -42,11 +42,8 @@ pub(in crate::llm) struct SearchCall {
 struct Item<'a> {
     #[serde(borrow)]
     r#type: Option<&'a RawValue>,
-    #[serde(borrow)]
     id: Option<&'a RawValue>,
-    #[serde(borrow)]
     status: Option<&'a RawValue>,
-    #[serde(borrow)]
     action: Option<&'a RawValue>,
 }
 
@@ -56,11 +53,8 @@ struct Item<'a> {
 struct SearchEvent<'a> {
     #[serde(borrow)]
     item_id: Option<&'a RawValue>,
-    #[serde(borrow)]
     output_index: Option<&'a RawValue>,
-    #[serde(borrow)]
     item: Option<&'a RawValue>,
-    #[serde(borrow)]
     response: Option<&'a RawValue>,
 }
 

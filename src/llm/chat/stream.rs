@@ -35,15 +35,10 @@ const ENVELOPE: [&str; 11] = [
 struct Chunk<'a> {
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
-    #[serde(borrow)]
     model: Option<&'a RawValue>,
-    #[serde(borrow)]
     choices: Option<&'a RawValue>,
-    #[serde(borrow)]
     error: Option<&'a RawValue>,
-    #[serde(borrow)]
     object: Option<&'a RawValue>,
-    #[serde(borrow)]
     x_groq: Option<&'a RawValue>,
 }
 
@@ -52,9 +47,7 @@ struct Chunk<'a> {
 struct Choice<'a> {
     #[serde(borrow)]
     error: Option<&'a RawValue>,
-    #[serde(borrow)]
     finish_reason: Option<&'a RawValue>,
-    #[serde(borrow)]
     usage: Option<&'a RawValue>,
 }
 

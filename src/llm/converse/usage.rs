@@ -44,7 +44,6 @@ fn written_for_an_hour(raw: &str) -> Option<u64> {
     struct Detail<'a> {
         #[serde(borrow)]
         ttl: Cow<'a, str>,
-        #[serde(borrow)]
         input_tokens: &'a RawValue,
     }
     let usage: Usage<'_> = serde_json::from_str(raw).ok()?;

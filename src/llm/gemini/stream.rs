@@ -19,13 +19,9 @@ const LAST_CANDIDATE: u32 = u64::BITS - 1;
 struct Part<'a> {
     #[serde(borrow)]
     candidates: Option<&'a RawValue>,
-    #[serde(borrow)]
     usage_metadata: Option<&'a RawValue>,
-    #[serde(borrow)]
     model_version: Option<&'a RawValue>,
-    #[serde(borrow)]
     prompt_feedback: Option<&'a RawValue>,
-    #[serde(borrow)]
     error: Option<&'a RawValue>,
 }
 
@@ -34,9 +30,7 @@ struct Part<'a> {
 struct Candidate<'a> {
     #[serde(borrow)]
     content: Option<&'a RawValue>,
-    #[serde(borrow)]
     finish_reason: Option<&'a RawValue>,
-    #[serde(borrow)]
     index: Option<&'a RawValue>,
 }
 
@@ -53,9 +47,7 @@ struct Content<'a> {
 struct Written<'a> {
     #[serde(borrow)]
     text: Option<&'a RawValue>,
-    #[serde(borrow)]
     function_call: Option<&'a RawValue>,
-    #[serde(borrow)]
     executable_code: Option<&'a RawValue>,
 }
 

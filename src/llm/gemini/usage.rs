@@ -66,11 +66,8 @@ pub(in crate::llm) fn parse_embedding_usage(raw: &str) -> Option<ReportedUsage> 
 struct ModalityDetails<'a> {
     #[serde(borrow)]
     prompt_tokens_details: Option<&'a RawValue>,
-    #[serde(borrow)]
     cache_tokens_details: Option<&'a RawValue>,
-    #[serde(borrow)]
     candidates_tokens_details: Option<&'a RawValue>,
-    #[serde(borrow)]
     tool_use_prompt_tokens_details: Option<&'a RawValue>,
 }
 
@@ -89,7 +86,6 @@ fn audio_tokens(details: &RawValue) -> Option<u64> {
     struct Detail<'a> {
         #[serde(borrow)]
         modality: Cow<'a, str>,
-        #[serde(borrow, default)]
         token_count: Option<&'a RawValue>,
     }
     let details: Vec<Detail<'_>> = serde_json::from_str(details.get()).ok()?;

@@ -16,10 +16,8 @@ use crate::llm::text_sample::TextSampler;
 struct ContentBlock<'a> {
     #[serde(borrow)]
     text: Option<&'a RawValue>,
-    #[serde(borrow)]
     thinking: Option<&'a RawValue>,
     /// Of a tool.
-    #[serde(borrow)]
     name: Option<&'a RawValue>,
 }
 

@@ -61,7 +61,6 @@ fn with_compactions(counts: TokenUsage, raw: &str) -> TokenUsage {
     }
     #[derive(Deserialize)]
     struct Iteration<'a> {
-        #[serde(borrow)]
         r#type: &'a str,
     }
     let Ok(usage) = serde_json::from_str::<Usage<'_>>(raw) else { return counts };

@@ -10,10 +10,8 @@ pub(super) struct Chunk<'a> {
     pub(super) model_version: Option<String>,
     #[serde(borrow)]
     pub(super) candidates: Option<Vec<Candidate<'a>>>,
-    #[serde(borrow)]
     pub(super) usage_metadata: Option<&'a RawValue>,
     pub(super) prompt_feedback: Option<PromptFeedback>,
-    #[serde(borrow)]
     pub(super) error: Option<&'a RawValue>,
 }
 
@@ -67,7 +65,6 @@ pub(super) struct FunctionCall<'a> {
     pub(super) name: Option<String>,
     #[serde(borrow)]
     pub(super) args: Option<&'a RawValue>,
-    #[serde(borrow)]
     pub(super) partial_args: Option<Vec<PartialArg<'a>>>,
     pub(super) will_continue: Option<bool>,
 }

@@ -300,7 +300,7 @@ impl ReasoningWish<'_> {
 pub(super) fn budget_effort(tokens: u64) -> &'static str {
     match tokens {
         ..2048 => "low",
-        ..8192 => "medium",
+        2048..8192 => "medium",
         _ => "high",
     }
 }

@@ -2,7 +2,6 @@
 
 use super::upstream_entry::provider_name;
 use crate::db::model_configurations::{ModelConfigurationRow, list_model_configurations};
-
 use crate::db::{Conn, DbError, Page};
 use crate::domain::ids::{ConfigurationId, OrganizationId};
 use crate::domain::provider::Provider;

@@ -1,4 +1,4 @@
-//! What both kinds of counters have to do both_backends.
+//! What both kinds of counters have to do.
 
 use chrono::{DateTime, TimeDelta, Utc};
 

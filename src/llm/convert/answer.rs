@@ -1,4 +1,5 @@
-//! An answer between formats: events in the order in which the model wrote, and the whole that they make.
+//! An answer between formats: events in the order in which the model wrote, what reads and writes them in
+//! a format, and the whole that they make.
 
 use super::opaque::Opaque;
 use crate::domain::tokens::TokenUsage;
@@ -9,7 +10,7 @@ use crate::llm::sse::PING;
 /// Order: `Start` first; a block is opened, gets its deltas, and is closed; `Stop` after the last block;
 /// `End` last, only if the provider ended the answer properly. Blocks are numbered by the reader in the
 /// order in which they are opened, from 0, without gaps. Readers may leave several open at a time;
-/// `sequence` puts them in order for formats that can't.
+/// `sequence` puts them in order before the writers of formats that can't.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AnswerEvent {
     Start {

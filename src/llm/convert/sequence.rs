@@ -97,6 +97,14 @@ impl Sequencer {
     }
 }
 
+/// The events as a sequencer passes them.
+#[cfg(test)]
+pub(super) fn in_order(events: impl IntoIterator<Item = AnswerEvent>) -> Vec<AnswerEvent> {
+    let (mut sequencer, mut out) = (Sequencer::default(), Vec::new());
+    events.into_iter().for_each(|event| sequencer.push(event, &mut out));
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::answer::{BlockKind, Stop, StopReason};
@@ -115,12 +123,6 @@ mod tests {
         let stop =
             Stop { reason: StopReason::ToolCall, native: "tool_calls".to_owned(), sequence: None };
         AnswerEvent::Stop(stop)
-    }
-
-    fn pushed(events: Vec<AnswerEvent>) -> Vec<AnswerEvent> {
-        let (mut sequencer, mut out) = (Sequencer::default(), Vec::new());
-        events.into_iter().for_each(|event| sequencer.push(event, &mut out));
-        out
     }
 
     #[test]
@@ -154,7 +156,7 @@ mod tests {
             stop(),
             AnswerEvent::End,
         ];
-        assert_eq!(pushed(events), expected);
+        assert_eq!(in_order(events), expected);
     }
 
     #[test]
@@ -165,7 +167,7 @@ mod tests {
         let mut events = vec![open(0)];
         events.extend(std::iter::repeat_n(early, 9));
         events.extend([stop(), AnswerEvent::End, AnswerEvent::End, close(0)]);
-        assert_eq!(pushed(events), [open(0), close(0), stop(), AnswerEvent::End]);
+        assert_eq!(in_order(events), [open(0), close(0), stop(), AnswerEvent::End]);
     }
 
     #[test]
@@ -174,7 +176,7 @@ mod tests {
         let mut events = vec![open(0), open(1)];
         events.extend((0..17).map(|_| json(1, &piece)));
         events.push(AnswerEvent::End);
-        let out = pushed(events);
+        let out = in_order(events);
         assert!(matches!(&out[..], [AnswerEvent::Open { .. }, AnswerEvent::Failed(_)]), "{out:?}");
     }
 }

@@ -10,13 +10,11 @@ use crate::llm::convert::answer::{
     AnswerEvent, AnswerUsage, BlockKind, Failure, Stop, StopReason, WriteEvents, effective_stop,
 };
 use crate::llm::convert::opaque::{Family, Opaque, OpaqueKind, no_proof};
-use crate::llm::convert::sequence::Sequencer;
 
 /// Writes the events of one answer.
 #[derive(Debug)]
 pub(in crate::llm::convert) struct AnswerWriter {
     context: AnswerContext,
-    sequencer: Sequencer,
     usage: AnswerUsage,
     stop: Option<Stop>,
     has_started: bool,
@@ -46,7 +44,6 @@ impl AnswerWriter {
     pub(in crate::llm::convert) fn new(context: AnswerContext) -> Self {
         Self {
             context,
-            sequencer: Sequencer::default(),
             usage: AnswerUsage::default(),
             stop: None,
             has_started: false,
@@ -62,20 +59,6 @@ impl AnswerWriter {
 
 impl WriteEvents for AnswerWriter {
     fn write(&mut self, event: AnswerEvent, out: &mut Vec<u8>) {
-        let mut events = Vec::new();
-        self.sequencer.push(event, &mut events);
-        events.into_iter().for_each(|event| self.write_one(event, out));
-    }
-
-    /// An event, which comes after the beginning: that is the first event of every stream of Anthropic's.
-    fn ping(&mut self, out: &mut Vec<u8>) {
-        self.start(out);
-        write_event("ping", out, |_| {});
-    }
-}
-
-impl AnswerWriter {
-    fn write_one(&mut self, event: AnswerEvent, out: &mut Vec<u8>) {
         if self.has_ended {
             return;
         }
@@ -103,6 +86,14 @@ impl AnswerWriter {
         }
     }
 
+    /// An event, which comes after the beginning: that is the first event of every stream of Anthropic's.
+    fn ping(&mut self, out: &mut Vec<u8>) {
+        self.start(out);
+        write_event("ping", out, |_| {});
+    }
+}
+
+impl AnswerWriter {
     fn start(&mut self, out: &mut Vec<u8>) {
         if self.has_started {
             return;

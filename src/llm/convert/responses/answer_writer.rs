@@ -5,7 +5,6 @@ use super::super::AnswerContext;
 use super::super::answer::{
     Annotation, Answer, AnswerEvent, AnswerUsage, BlockKind, Failure, StopReason, WriteEvents,
 };
-use super::super::sequence::Sequencer;
 use super::echo::write_echo;
 use super::open_item::{Call, Events, Message, OpenItem, Place, Reasoning};
 use crate::json::writer::JsonWriter;
@@ -18,46 +17,9 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// The codes of OpenAI's schema for a response that failed which others' errors can have.
 const ERROR_CODES: [&str; 3] = ["server_error", "rate_limit_exceeded", "invalid_prompt"];
 
-/// Writes the events of an answer as the caller's stream.
-#[derive(Debug)]
-pub(in crate::llm::convert) struct AnswerWriter {
-    sequencer: Sequencer,
-    ordered: Vec<AnswerEvent>,
-    response: ResponseWriter,
-}
-
-impl AnswerWriter {
-    pub(in crate::llm::convert) fn new(context: AnswerContext) -> Self {
-        let events = Events::new(false);
-        Self {
-            sequencer: Sequencer::default(),
-            ordered: Vec::new(),
-            response: ResponseWriter::new(context, events),
-        }
-    }
-}
-
-impl WriteEvents for AnswerWriter {
-    fn write(&mut self, event: AnswerEvent, out: &mut Vec<u8>) {
-        self.sequencer.push(event, &mut self.ordered);
-        for event in self.ordered.drain(..) {
-            self.response.write(event, out);
-        }
-    }
-
-    /// The events that end an item repeat the whole of it.
-    fn keeps(&self, event: &AnswerEvent) -> bool {
-        use AnswerEvent::{Annotation, Arguments, Opaque, Open, Text};
-        matches!(
-            event,
-            Open { .. } | Text { .. } | Arguments { .. } | Opaque { .. } | Annotation { .. }
-        )
-    }
-}
-
 /// Writes a plain answer.
 pub(in crate::llm::convert) fn write_answer(context: &AnswerContext, answer: &Answer) -> String {
-    let mut response = ResponseWriter::new(context.clone(), Events::new(true));
+    let mut response = AnswerWriter::with_events(context.clone(), Events::new(true));
     let mut nothing = Vec::new();
     let mut write = |event| response.write(event, &mut nothing);
     for (block, content) in (0..).zip(&answer.blocks) {
@@ -106,9 +68,9 @@ impl Status<'_> {
     }
 }
 
-/// Writes blocks that come one after another.
+/// Writes the events of one answer, whose blocks come one after another.
 #[derive(Debug)]
-struct ResponseWriter {
+pub(in crate::llm::convert) struct AnswerWriter {
     context: AnswerContext,
     events: Events,
     has_started: bool,
@@ -124,8 +86,13 @@ struct ResponseWriter {
     written: u64,
 }
 
-impl ResponseWriter {
-    fn new(context: AnswerContext, events: Events) -> Self {
+impl AnswerWriter {
+    /// Of a stream.
+    pub(in crate::llm::convert) fn new(context: AnswerContext) -> Self {
+        Self::with_events(context, Events::new(false))
+    }
+
+    fn with_events(context: AnswerContext, events: Events) -> Self {
         Self {
             context,
             events,
@@ -139,7 +106,9 @@ impl ResponseWriter {
             written: 0,
         }
     }
+}
 
+impl WriteEvents for AnswerWriter {
     fn write(&mut self, event: AnswerEvent, out: &mut Vec<u8>) {
         if self.is_over {
             return;
@@ -178,6 +147,17 @@ impl ResponseWriter {
         }
     }
 
+    /// The events that end an item repeat the whole of it.
+    fn keeps(&self, event: &AnswerEvent) -> bool {
+        use AnswerEvent::{Annotation, Arguments, Opaque, Open, Text};
+        matches!(
+            event,
+            Open { .. } | Text { .. } | Arguments { .. } | Opaque { .. } | Annotation { .. }
+        )
+    }
+}
+
+impl AnswerWriter {
     fn start(&mut self, out: &mut Vec<u8>) {
         if !std::mem::replace(&mut self.has_started, true) {
             self.write_state("response.created", Status::InProgress, out);

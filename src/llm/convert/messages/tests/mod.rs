@@ -10,6 +10,7 @@ mod written_requests;
 use super::{AnswerWriter, StreamReader};
 use crate::llm::convert::AnswerContext;
 use crate::llm::convert::answer::{Answer, AnswerEvent, BlockKind, ReadEvents, WriteEvents};
+use crate::llm::convert::sequence::in_order;
 
 /// The events of a stream, from the data of its events.
 fn events<'d>(data: impl IntoIterator<Item = &'d str>) -> Vec<AnswerEvent> {
@@ -31,7 +32,7 @@ fn context() -> AnswerContext {
 /// The caller's stream of these events, as text.
 fn written(events: Vec<AnswerEvent>) -> String {
     let (mut writer, mut out) = (AnswerWriter::new(context()), Vec::new());
-    events.into_iter().for_each(|event| writer.write(event, &mut out));
+    in_order(events).into_iter().for_each(|event| writer.write(event, &mut out));
     String::from_utf8(out).unwrap()
 }
 

@@ -14,6 +14,7 @@ use super::super::answer::{
 use super::super::error::{ConvertError, Dropped};
 use super::super::request::{Named, Reasoning, Request};
 use super::super::sample_events::{arguments, close, open, text};
+use super::super::sequence::in_order;
 use super::super::test_rendering::fold;
 use super::super::{AnswerContext, Target};
 use super::{AnswerWriter, StreamReader, read_request, write_request};
@@ -57,7 +58,7 @@ fn read_stream<'d>(data: impl IntoIterator<Item = &'d str>) -> Vec<AnswerEvent> 
 
 fn write_stream(events: impl IntoIterator<Item = AnswerEvent>) -> String {
     let (mut writer, mut out) = (AnswerWriter::new(context()), Vec::new());
-    events.into_iter().for_each(|event| writer.write(event, &mut out));
+    in_order(events).into_iter().for_each(|event| writer.write(event, &mut out));
     String::from_utf8(out).unwrap()
 }
 

@@ -12,8 +12,12 @@ mod sums;
 use std::collections::{BTreeMap, HashSet};
 
 use chrono::{NaiveDateTime, TimeDelta, Timelike};
+use diesel::backend::Backend;
 use diesel::dsl::case_when;
 use diesel::prelude::*;
+use diesel::query_builder::AstPass;
+use diesel::serialize::ToSql;
+use diesel::sql_types::HasSqlType;
 use diesel::upsert::excluded;
 use diesel_async::RunQueryDsl;
 
@@ -222,4 +226,14 @@ pub async fn delete_ledger_rows_before(
         ))
         .execute(c))?;
     on!(conn, c => diesel::delete(ledger::table.filter(ledger::id.eq_any(ids.clone()))).execute(c))
+}
+
+/// Adds a comma and the value to a statement.
+fn push_value<'b, ST, DB, T>(out: &mut AstPass<'_, 'b, DB>, value: &'b T) -> QueryResult<()>
+where
+    DB: Backend + HasSqlType<ST>,
+    T: ToSql<ST, DB> + ?Sized,
+{
+    out.push_sql(", ");
+    out.push_bind_param::<ST, T>(value)
 }

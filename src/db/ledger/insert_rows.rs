@@ -9,8 +9,7 @@ use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
 use diesel::sqlite::Sqlite;
 
 use super::super::schema::ledger;
-use super::rollups::push;
-use super::{LedgerRow, NewLedgerRow};
+use super::{LedgerRow, NewLedgerRow, push_value};
 use crate::domain::ids::AttemptId;
 
 /// Rows in one statement: opening the table and its indexes costs about as much as a row.
@@ -87,33 +86,33 @@ fn push_values<'b>(
     admitted_at: &'b String,
 ) -> QueryResult<()> {
     out.push_bind_param::<Text, _>(&row.id)?;
-    push::<Text, _, _>(out, &row.organization_id)?;
-    push::<Text, _, _>(out, &row.workspace_id)?;
-    push::<Text, _, _>(out, &row.request_id)?;
-    push::<BigInt, _, _>(out, &row.attempt)?;
-    push::<Text, _, _>(out, &row.api_key_id)?;
-    push::<Nullable<Text>, _, _>(out, &row.user_id)?;
-    push::<Text, _, _>(out, &row.configuration_id)?;
-    push::<Text, _, _>(out, &row.configuration)?;
-    push::<Text, _, _>(out, &row.route)?;
-    push::<Nullable<Text>, _, _>(out, &row.model_asked)?;
-    push::<Text, _, _>(out, &row.model)?;
-    push::<Nullable<Text>, _, _>(out, &row.model_used)?;
-    push::<Nullable<Integer>, _, _>(out, &row.status)?;
-    push::<Text, _, _>(out, &row.outcome)?;
-    push::<Nullable<Text>, _, _>(out, &row.code)?;
-    push::<Text, _, _>(out, &row.tokens)?;
-    push::<Text, _, _>(out, &row.usage_source)?;
-    push::<Nullable<BigInt>, _, _>(out, &row.cost)?;
-    push::<Nullable<Text>, _, _>(out, &row.price_version)?;
-    push::<Nullable<BigInt>, _, _>(out, &row.first_byte_ms)?;
-    push::<Nullable<BigInt>, _, _>(out, &row.duration_ms)?;
-    push::<Text, _, _>(out, &row.policies)?;
-    push::<Text, _, _>(out, &row.metadata)?;
-    push::<Nullable<Text>, _, _>(out, &row.client_request_id)?;
-    push::<Text, _, _>(out, admitted_at)?;
-    push::<Nullable<BigInt>, _, _>(out, &row.list_cost)?;
-    push::<Nullable<Text>, _, _>(out, &row.guard_findings)
+    push_value::<Text, _, _>(out, &row.organization_id)?;
+    push_value::<Text, _, _>(out, &row.workspace_id)?;
+    push_value::<Text, _, _>(out, &row.request_id)?;
+    push_value::<BigInt, _, _>(out, &row.attempt)?;
+    push_value::<Text, _, _>(out, &row.api_key_id)?;
+    push_value::<Nullable<Text>, _, _>(out, &row.user_id)?;
+    push_value::<Text, _, _>(out, &row.configuration_id)?;
+    push_value::<Text, _, _>(out, &row.configuration)?;
+    push_value::<Text, _, _>(out, &row.route)?;
+    push_value::<Nullable<Text>, _, _>(out, &row.model_asked)?;
+    push_value::<Text, _, _>(out, &row.model)?;
+    push_value::<Nullable<Text>, _, _>(out, &row.model_used)?;
+    push_value::<Nullable<Integer>, _, _>(out, &row.status)?;
+    push_value::<Text, _, _>(out, &row.outcome)?;
+    push_value::<Nullable<Text>, _, _>(out, &row.code)?;
+    push_value::<Text, _, _>(out, &row.tokens)?;
+    push_value::<Text, _, _>(out, &row.usage_source)?;
+    push_value::<Nullable<BigInt>, _, _>(out, &row.cost)?;
+    push_value::<Nullable<Text>, _, _>(out, &row.price_version)?;
+    push_value::<Nullable<BigInt>, _, _>(out, &row.first_byte_ms)?;
+    push_value::<Nullable<BigInt>, _, _>(out, &row.duration_ms)?;
+    push_value::<Text, _, _>(out, &row.policies)?;
+    push_value::<Text, _, _>(out, &row.metadata)?;
+    push_value::<Nullable<Text>, _, _>(out, &row.client_request_id)?;
+    push_value::<Text, _, _>(out, admitted_at)?;
+    push_value::<Nullable<BigInt>, _, _>(out, &row.list_cost)?;
+    push_value::<Nullable<Text>, _, _>(out, &row.guard_findings)
 }
 
 // The text depends on nothing but the number of rows.

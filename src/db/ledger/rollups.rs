@@ -9,12 +9,13 @@ use diesel::backend::Backend;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::serialize::ToSql;
-use diesel::sql_types::{BigInt, HasSqlType, Text, Timestamp};
+use diesel::sql_types::{BigInt, Text, Timestamp};
 use diesel_async::RunQueryDsl;
 
 use super::super::types::CallerKey;
 use super::super::usage::Period;
 use super::super::{Conn, DbError};
+use super::push_value;
 use crate::domain::ids::{OrganizationId, WorkspaceId};
 use crate::domain::provider::UpstreamId;
 use crate::domain::tokens::{KINDS, TokenTotals};
@@ -165,33 +166,23 @@ where
         for (at, (key, sums)) in self.rows.iter().enumerate() {
             out.push_sql(if at == 0 { "(" } else { ", (" });
             out.push_bind_param::<Text, _>(&key.organization_id)?;
-            push::<Text, _, str>(&mut out, key.period.as_str())?;
-            push::<Text, _, _>(&mut out, &key.metadata_key)?;
-            push::<Timestamp, _, _>(&mut out, &key.starts_at)?;
-            push::<Text, _, _>(&mut out, &key.metadata_value)?;
-            push::<Text, _, _>(&mut out, &key.workspace_id)?;
-            push::<Text, _, _>(&mut out, &key.user_id)?;
-            push::<Text, _, _>(&mut out, &key.api_key_id)?;
-            push::<Text, _, _>(&mut out, &key.configuration_id)?;
-            push::<Text, _, _>(&mut out, &key.model)?;
+            push_value::<Text, _, str>(&mut out, key.period.as_str())?;
+            push_value::<Text, _, _>(&mut out, &key.metadata_key)?;
+            push_value::<Timestamp, _, _>(&mut out, &key.starts_at)?;
+            push_value::<Text, _, _>(&mut out, &key.metadata_value)?;
+            push_value::<Text, _, _>(&mut out, &key.workspace_id)?;
+            push_value::<Text, _, _>(&mut out, &key.user_id)?;
+            push_value::<Text, _, _>(&mut out, &key.api_key_id)?;
+            push_value::<Text, _, _>(&mut out, &key.configuration_id)?;
+            push_value::<Text, _, _>(&mut out, &key.model)?;
             for sum in sums.values() {
-                push::<BigInt, _, _>(&mut out, sum)?;
+                push_value::<BigInt, _, _>(&mut out, sum)?;
             }
             out.push_sql(")");
         }
         out.push_sql(after);
         Ok(())
     }
-}
-
-/// Adds the value after a comma.
-pub(super) fn push<'b, ST, DB, T>(out: &mut AstPass<'_, 'b, DB>, value: &'b T) -> QueryResult<()>
-where
-    DB: Backend + HasSqlType<ST>,
-    T: ToSql<ST, DB> + ?Sized,
-{
-    out.push_sql(", ");
-    out.push_bind_param::<ST, T>(value)
 }
 
 // Its text says which statement it is.

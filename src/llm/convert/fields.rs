@@ -142,12 +142,12 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A string of a provider's; one that is something else counts as absent.
+    /// A string; a value of another kind counts as absent.
     pub(super) fn find_text(&self, key: &str) -> Option<Cow<'a, str>> {
         self.get(key).and_then(parse_text)
     }
 
-    /// The members of an object of a provider's; one that is something else counts as absent.
+    /// The members of an object; a value of another kind counts as absent.
     pub(super) fn find_object(&self, key: &str) -> Option<Fields<'a>> {
         self.get(key).and_then(parse_object)
     }

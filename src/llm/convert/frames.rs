@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use super::fields::{Path, parse_object};
+use super::fields::parse_object;
 use crate::llm::answer::BinaryEvents;
 use crate::llm::event_stream::{EventStreamReader, Part};
 use crate::llm::sse::{Block, BlockKind, SseReader};
@@ -144,7 +144,6 @@ fn binary_frame(
 /// `{"bytes": "<base64>"}`.
 fn unwrap(payload: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(payload).ok()?;
-    let fields = parse_object(text)?;
-    let bytes = fields.text("bytes", &Path::ROOT).ok()??;
+    let bytes = parse_object(text)?.find_text("bytes")?;
     BASE64_STANDARD.decode(bytes.as_bytes()).ok()
 }

@@ -296,7 +296,7 @@ impl ReasoningWish<'_> {
     }
 }
 
-/// The effort whose usual budget is the nearest below this many tokens.
+/// The effort that a budget of this many tokens stands for: below 2,048 a low one, below 8,192 a medium one.
 pub(super) fn budget_effort(tokens: u64) -> &'static str {
     match tokens {
         ..2048 => "low",

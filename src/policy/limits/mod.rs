@@ -49,7 +49,7 @@ pub struct LimitSource {
 #[derive(Clone, Debug)]
 pub struct Claims {
     pub organization_id: OrganizationId,
-    /// What is reserved is ended under this id.
+    /// The reservation ends under this id.
     pub request_id: RequestId,
     /// The instant of admission. It decides which windows the request counts in.
     pub at: DateTime<Utc>,

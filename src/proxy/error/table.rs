@@ -135,7 +135,7 @@ pub enum ProxyError {
     )]
     KeyAttemptsLimited { retry_after: u32 },
     #[error(
-        "The gateway does not serve this method and path. For any model it serves GET /v1/models, and POST /v1/chat/completions, /v1/responses, /v1/messages and /v1/messages/count_tokens; under /providers/{{configName}} or /models/{{configName}} these, POST /v1/responses/compact, POST /v1/embeddings, GET /v1/models/{{id}}, POST /v1beta/models/{{model}}:generateContent and its like, and POST /model/{{model}}/converse, /converse-stream, /invoke and /invoke-with-response-stream; the same under the names of built-in providers, such as /openai, and the providers' own paths under /vertex and /azure; and calls of models under /routes/{{name}}."
+        "The gateway does not serve this method and path. It serves GET /v1/models, GET /v1/models/{{id}} and, for any model, POST /v1/chat/completions, /v1/responses, /v1/messages and /v1/messages/count_tokens; under /providers/{{configName}} or /models/{{configName}} these, POST /v1/responses/compact, POST /v1/embeddings, POST /v1beta/models/{{model}}:generateContent and its like, and POST /model/{{model}}/converse, /converse-stream, /invoke and /invoke-with-response-stream; the same under the names of built-in providers, such as /openai, and the providers' own paths under /vertex and /azure; and calls of models under /routes/{{name}}."
     )]
     NotServed,
     #[error("{error} (model '{model}', whose provider has another format).")]

@@ -225,7 +225,6 @@ fn read_reasoning<'a>(
         reasoning.extend(read_thinking_blocks(fields).into_iter().map(|block| (None, block)));
     }
     if reasoning.is_empty() {
-        let text = |key| fields.find_text(key).filter(|text| !text.is_empty());
         let text = text("reasoning_content").or_else(|| text("reasoning"));
         reasoning.extend(
             text.map(|text| (None, ReasoningBlock { text, is_summary: false, opaque: Vec::new() })),

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use super::super::fields::{Fields, Path, parse_array, parse_object};
+use super::super::fields::{Fields, parse_array, parse_object};
 use super::super::opaque::{CONTAINER, Family, Opaque, OpaqueKind};
 use super::super::request::Text;
 use crate::json::writer::JsonWriter;
@@ -152,8 +152,7 @@ pub(super) fn write_details(
 
 /// Google's signature in an object's `extra_content`.
 pub(super) fn read_extra_content<'a>(fields: &Fields<'a>) -> Option<Opaque<'a>> {
-    let extra = fields.object("extra_content", &Path::ROOT).ok()??;
-    let google = extra.object("google", &Path::ROOT).ok()??;
+    let google = fields.find_object("extra_content")?.find_object("google")?;
     let signature = google.find_text("thought_signature")?;
     google_signature(signature)
 }

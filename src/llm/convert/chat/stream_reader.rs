@@ -385,7 +385,7 @@ fn read_error_object(error: &Fields<'_>) -> Failure {
 
 fn read_annotation(raw: &str) -> Option<Annotation> {
     let annotation = parse_object(raw)?;
-    let citation = annotation.object("url_citation", &Path::ROOT).ok()??;
+    let citation = annotation.find_object("url_citation")?;
     let place = |key| citation.get(key).and_then(|raw| raw.parse().ok());
     Some(Annotation {
         url: citation.find_text("url")?.into_owned(),

@@ -2,7 +2,7 @@
 //! how much it is to think, and `top_k`.
 
 use super::super::error::{ConvertError, Dropped};
-use super::super::request::{Named, ReasoningWish, Request};
+use super::super::request::{Named, ReasoningWish, Request, budget_effort};
 use crate::json::writer::JsonWriter;
 
 /// The models whose own fields are known.
@@ -122,9 +122,7 @@ fn is_unlimited(family: ModelFamily, effort: Option<&str>) -> bool {
 fn effort_of(wish: &ReasoningWish<'_>) -> Option<&'static str> {
     match wish {
         ReasoningWish::Off | ReasoningWish::Adaptive(None) => None,
-        ReasoningWish::Budget(..2048) => Some("low"),
-        ReasoningWish::Budget(..8192) => Some("medium"),
-        ReasoningWish::Budget(_) => Some("high"),
+        ReasoningWish::Budget(tokens) => Some(budget_effort(*tokens)),
         ReasoningWish::Effort(effort) | ReasoningWish::Adaptive(Some(effort)) => match &**effort {
             "minimal" | "low" => Some("low"),
             "medium" => Some("medium"),

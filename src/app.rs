@@ -4,6 +4,7 @@ mod accounting;
 pub mod bootstrap;
 mod database_lock;
 pub mod drain;
+mod http1;
 mod management_log;
 pub mod open;
 pub mod rotate;

@@ -57,6 +57,7 @@ cfg_if! {
         mod conversion_streams;
         mod converted_counts;
         mod configuration_checks;
+        mod connections;
         mod converse;
         mod data_policy;
         mod data_policy_cases;

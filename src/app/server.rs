@@ -10,9 +10,9 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, HttpMessage, HttpResponse, HttpServer, guard, web};
 use tracing_actix_web::TracingLogger;
 
-use super::StartError;
 use super::management_log::ManagementRequest;
 use super::open::Store;
+use super::{StartError, http1};
 use crate::accounting::Accounting;
 use crate::accounting::budget::Budget;
 use crate::api::{self, Management};
@@ -276,6 +276,7 @@ fn serve(
                     .wrap(TracingLogger::<RequestSpan>::new());
                 config.service(management);
             })
+            .wrap_fn(http1::answer)
     })
     .workers(workers)
     .max_connections(settings.limits.connections_per_worker())

@@ -8,8 +8,9 @@ use crate::{
     support::{
         app::TestApp,
         case::{Case, cases},
+        connection::Connection,
         database::Database,
-        fixture::Fixture,
+        fixture::{Fixture, question},
         http::Request,
         openai::{self, Usage},
         script::{Pause, Script},
@@ -31,6 +32,7 @@ pub(crate) fn cases() -> Vec<Case> {
         undecodable_bodies_are_refused,
         a_body_that_decodes_to_more_than_the_limit_gets_413,
         bodies_of_pipelined_requests_are_read,
+        what_changes_while_a_body_comes_holds_for_it,
     ]
 }
 
@@ -355,4 +357,43 @@ async fn bodies_of_pipelined_requests_are_read(database: Database) {
         second.expect(200);
         assert_eq!(team.upstream.last_request().body, json, "{coding} {is_late}");
     }
+}
+
+async fn what_changes_while_a_body_comes_holds_for_it(database: Database) {
+    let (app, team) = TestApp::start_with_workspace(&database).await;
+    team.caller().send(Fixture::chat()).await.expect(200);
+    let body = question(false).to_string();
+    // The gateway has looked up the key and the configuration when it asks for the body.
+    let begun = async || {
+        let request = Request::new("POST", &Fixture::route("chat/completions"))
+            .header("content-type", "application/json")
+            .header("expect", "100-continue")
+            .promising(body.len());
+        let mut connection = team.caller().open(request).await.unwrap();
+        let head = within(DEADLINE, "100 Continue", connection.head()).await.unwrap();
+        assert_eq!(head.status, 100);
+        connection
+    };
+    let end = async |mut connection: Connection| {
+        connection.send(&body).await.unwrap();
+        within(DEADLINE, "an answer", connection.answer()).await.unwrap()
+    };
+
+    let connection = begun().await;
+    team.put_secret(Fixture::SECRET, "sk-of-this-moment").await;
+    assert_eq!(end(connection).await.status, 200);
+    let sent = team.upstream.last_request();
+    assert_eq!(sent.header("authorization"), Some("Bearer sk-of-this-moment"));
+
+    let connection = begun().await;
+    app.admin().delete(&team.configuration_path()).await.expect(204);
+    gateway_error(&end(connection).await, 404, "unknown_configuration");
+
+    team.configure(Fixture::CONFIGURATION, json!({})).await;
+    team.caller().send(Fixture::chat()).await.expect(200);
+    let connection = begun().await;
+    let key = team.path(&format!("api-keys/{}", team.caller_key_id));
+    app.admin().delete(&key).await.expect(204);
+    gateway_error(&end(connection).await, 401, "revoked_api_key");
+    assert_eq!(team.upstream.seen().requests.len(), 3);
 }

@@ -71,6 +71,8 @@ struct Inner {
     configurations: LoadingCache<WorkspaceScope, WorkspaceConfigurations>,
     policies: LoadingCache<OrganizationId, PoliciesEntry>,
     placeholder_keys: LoadingCache<WorkspaceScope, PlaceholderKeyEntry>,
+    /// How often entries were invalidated.
+    changes: AtomicU64,
     /// The last number of the change sequence that was applied.
     applied: AtomicI64,
     began: Instant,
@@ -119,6 +121,7 @@ impl Directory {
                 configurations: LoadingCache::new(options.capacity),
                 policies: LoadingCache::new(options.capacity),
                 placeholder_keys: LoadingCache::new(options.capacity),
+                changes: AtomicU64::new(0),
                 applied: AtomicI64::new(applied),
                 began: Instant::now(),
                 synced_millis: AtomicU64::new(0),
@@ -282,6 +285,11 @@ impl Directory {
         check
     }
 
+    /// How often something has changed. What was looked up at another count may not hold any more.
+    pub fn changes(&self) -> u64 {
+        self.inner.changes.load(Ordering::Acquire)
+    }
+
     /// How long ago the change sequence was last read.
     pub fn age(&self) -> Duration {
         self.inner.age()
@@ -357,5 +365,6 @@ impl Inner {
         self.configurations.invalidate(|entry| changed(Some(entry.organization_id)));
         self.policies.invalidate(|entry| changed(Some(entry.organization_id)));
         self.placeholder_keys.invalidate(|entry| changed(Some(entry.scope.organization_id)));
+        self.changes.fetch_add(1, Ordering::Release);
     }
 }

@@ -198,6 +198,7 @@ async fn pipeline(
     client: &UpstreamClient,
     context: &mut RequestContext,
 ) -> Result<Box<Answer>, ProxyError> {
+    let changes = plane.directory.changes();
     let (principal, scope) = authorize(request, plane, context).await?;
 
     let mut route = match_route(request)?;
@@ -213,13 +214,22 @@ async fn pipeline(
         metadata: metadata.as_ref().unwrap_or(&none),
     };
     let recorded = RecordGuard::find(plane, &subject, context).await?;
-    let resolved = candidates::resolve(plane, &subject, &route, request.headers(), context).await?;
+    let mut resolved =
+        candidates::resolve(plane, &subject, &route, request.headers(), context).await?;
     route.operation = candidates::in_format_of(&resolved, route.operation);
 
     context.permit = Some(plane.requests.take(1).ok_or(ProxyError::Overloaded)?);
     context.streams_body = matches!(route.operation, Operation::Unmetered { .. });
     let Body { json: body, mut share, unparsed } =
         read_body(plane, request, payload, &route).await?;
+    if plane.directory.changes() != changes {
+        // A body may take a while, and a key that was revoked meanwhile calls nothing. Boxed, since this is rare.
+        resolved = Box::pin(async {
+            authorize(request, plane, context).await?;
+            candidates::resolve(plane, &subject, &route, request.headers(), context).await
+        })
+        .await?;
+    }
     let asked = model_asked(&route.operation, body.as_deref());
     recorded.note_model(asked.as_ref().ok().cloned().flatten(), context);
     metadata.as_ref().map_err(Clone::clone)?;

@@ -28,7 +28,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve callers and admins until SIGTERM or Ctrl-C
+    /// Serve callers and admins until SIGTERM, SIGHUP or Ctrl-C
     Serve(Box<Settings>),
     /// Try the gateway: a new installation with a built-in upstream, and two calls
     Demo(DemoSettings),

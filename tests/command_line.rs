@@ -1,6 +1,7 @@
 //! The commands of the real binary: output, exit codes and side effects.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use serde_json::Value;
 use url::Url;
@@ -12,7 +13,7 @@ use crate::support::{
     database::{Database, Kind},
     fixture::Fixture,
     http::Client,
-    process::{ChildProcess, run, tollgate},
+    process::{ChildProcess, Signal, run, tollgate},
     secrets, sql,
     wait::eventually,
 };
@@ -30,6 +31,7 @@ pub(crate) fn cases() -> Vec<Case> {
         plain a_bad_value_is_refused_with_the_name_of_its_option,
         plain a_bad_database_url_is_not_quoted,
         plain the_demo_sends_one_prompt_in_three_formats,
+        plain a_closed_terminal_stops_the_demo,
     ]
 }
 
@@ -295,5 +297,29 @@ async fn the_demo_sends_one_prompt_in_three_formats() {
             answer.starts_with("  < ") && answer.ends_with("You said: Who are you?"),
             "{answer}"
         );
+    }
+}
+
+async fn a_closed_terminal_stops_the_demo() {
+    let demo = tollgate(&["demo", "--listen", "127.0.0.1:0"]);
+    for (start, stop) in
+        [("--default-signal=HUP", Signal::Hup), ("--ignore-signal=HUP", Signal::Term)]
+    {
+        let mut command = Command::new("env");
+        command.arg(start).arg(demo.get_program()).args(demo.get_args());
+        let mut demo = ChildProcess::start(command);
+        let end = "Call it with curl";
+        demo.line("the end of the demonstration", |line| (line == end).then_some(())).await;
+        if matches!(stop, Signal::Term) {
+            // As after `nohup`.
+            demo.signal(Signal::Hup);
+            demo.signal(Signal::Hup);
+        }
+        demo.signal(stop);
+        let status = demo.ended().await;
+        assert_eq!(status.code(), Some(0), "{start}: {:#?}", demo.lines());
+        let removed =
+            |line: &String| line.starts_with("Stopped; ") && line.ends_with(" was removed.");
+        assert!(demo.lines().iter().any(removed), "{start}: {:#?}", demo.lines());
     }
 }

@@ -59,7 +59,7 @@ pub struct TimeoutSettings {
     )]
     pub idle_timeout: Duration,
 
-    /// Time after which a caller that reads nothing of its answer is disconnected
+    /// Time after which a caller that reads nothing, or hardly anything, of its answer is disconnected
     #[arg(
         long,
         env = "TOLLGATE_DOWNSTREAM_WRITE_TIMEOUT",

@@ -70,7 +70,7 @@ pub enum DemoError {
     Start(#[from] StartError),
 }
 
-/// Sets up, calls, and serves until Ctrl-C or SIGTERM.
+/// Sets up, calls, and serves until Ctrl-C, SIGTERM or SIGHUP.
 pub async fn run(settings: DemoSettings) -> Result<(), DemoError> {
     if let Err(error) = logs::init(LogFormat::Auto, &settings.log_filter) {
         report::warn(&error);

@@ -44,6 +44,7 @@ pub(crate) async fn run(mut command: Command) -> Ended {
 pub(crate) enum Signal {
     Term,
     Int,
+    Hup,
     Quit,
     Stop,
     Kill,
@@ -55,6 +56,7 @@ impl Signal {
         let name = match self {
             Self::Term => "-TERM",
             Self::Int => "-INT",
+            Self::Hup => "-HUP",
             Self::Quit => "-QUIT",
             Self::Stop => "-STOP",
             Self::Kill => "-KILL",

@@ -14,7 +14,7 @@ use crate::support::{
     http::{Answer, Client, Request},
     problems::{problem, wrong_fields},
     two_tenants::{TwoTenants, text},
-    wait::eventually,
+    wait::{DEADLINE, eventually, within},
 };
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -24,6 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
         the_old_credential_works_until_its_grace_period_ends,
         the_number_of_credentials_is_limited,
         a_disabled_or_revoked_key_gets_401,
+        a_key_that_is_revoked_while_a_body_comes_gets_401,
         an_expired_key_gets_401,
         keys_of_a_deactivated_user_get_401,
         keys_of_a_suspended_organization_get_403,
@@ -224,6 +225,27 @@ async fn a_disabled_or_revoked_key_gets_401(database: Database) {
     assert_works(&tenants, &key).await;
     tenants.admin().delete(&path).await.expect(204);
     assert_refused(&tenants, &key, 401, "revoked_api_key").await;
+}
+
+async fn a_key_that_is_revoked_while_a_body_comes_gets_401(database: Database) {
+    let tenants = TwoTenants::start(&database).await;
+    let (id, key) = admin_key(&tenants).await;
+    assert_works(&tenants, &key).await;
+    let (secret, body) = (tenants.home.team.path("secrets/LATE"), r#"{"value": "too late"}"#);
+    // The gateway has authenticated the caller when it asks for the body.
+    let request = Request::new("PUT", &secret)
+        .header("content-type", "application/json")
+        .header("expect", "100-continue")
+        .promising(body.len());
+    let mut connection = tenants.app.as_key(&key).open(request).await.unwrap();
+    let head = within(DEADLINE, "100 Continue", connection.head()).await.unwrap();
+    assert_eq!(head.status, 100);
+    let path = tenants.home.team.path(&format!("api-keys/{id}"));
+    tenants.admin().delete(&path).await.expect(204);
+    connection.send(body).await.unwrap();
+    let answer = within(DEADLINE, "an answer", connection.answer()).await.unwrap();
+    problem(&answer, 401, "revoked_api_key");
+    problem(&tenants.admin().get(&secret).await, 404, "not_found");
 }
 
 async fn an_expired_key_gets_401(database: Database) {

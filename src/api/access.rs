@@ -204,6 +204,22 @@ impl FromRequest for Authenticated {
     }
 }
 
+/// How often something had changed when the caller of a request was authenticated.
+#[derive(Clone, Copy)]
+pub(super) struct AuthenticatedAt(pub(super) u64);
+
+/// Authenticates the caller of a request again if something has changed since: a key may have been revoked
+/// while a body came. What it permits does not change.
+pub(super) async fn authenticate_again(request: &HttpRequest) -> Result<(), ApiError> {
+    let before = request.extensions().get::<AuthenticatedAt>().copied();
+    let plane = request.app_data::<web::Data<Management>>();
+    let (Some(AuthenticatedAt(before)), Some(plane)) = (before, plane) else { return Ok(()) };
+    if plane.directory.changes() != before {
+        authenticate(request.headers(), &plane.directory, &plane.clock).await?;
+    }
+    Ok(())
+}
+
 impl<P: RequiredPermission, S: OperationScope> FromRequest for Permitted<P, S> {
     type Error = ApiError;
     type Future = Extraction<Self>;

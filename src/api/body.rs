@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 
-use super::access::AuthenticationSignal;
+use super::access::{AuthenticationSignal, authenticate_again};
 use super::error::ApiError;
 use super::field_errors::{Parsed, add, field_error, parse_object};
 pub(super) use patch::MergePatch;
@@ -106,6 +106,7 @@ fn read(
     let coding = content_coding(request.headers());
     let body = actix_web::web::Payload::from_request(request, payload).into_inner();
     let authenticated = AuthenticationSignal::wait(request);
+    let request = request.clone();
     async move {
         authenticated.await;
         if !is_json {
@@ -116,7 +117,10 @@ fn read(
         }
         let body = body.map_err(|error| ApiError::Internal(error.to_string()))?;
         match tokio::time::timeout(TIMEOUT, body.to_bytes_limited(MAX_BYTES)).await {
-            Ok(Ok(Ok(bytes))) => Ok(bytes),
+            Ok(Ok(Ok(bytes))) => {
+                authenticate_again(&request).await?;
+                Ok(bytes)
+            }
             Ok(Ok(Err(error))) => {
                 Err(ApiError::Malformed(format!("The body ended too early: {error}.")))
             }

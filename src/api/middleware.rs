@@ -13,6 +13,7 @@ use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, web};
 use futures_util::FutureExt;
 
 use super::Management;
+use super::access::AuthenticatedAt;
 use super::error::{ApiError, respond};
 use crate::auth::authenticate;
 use crate::telemetry::request_ids::{ErrorCode, RequestIds};
@@ -30,8 +31,12 @@ pub(super) async fn authenticate_and_render_errors(
         let error = ApiError::Internal("the management plane has no state".to_owned());
         return Ok(request.into_response(log_and_render(&error, id)));
     };
+    let at = AuthenticatedAt(plane.directory.changes());
     match authenticate(request.headers(), &plane.directory, &plane.clock).await {
-        Ok(principal) => request.extensions_mut().insert(principal),
+        Ok(principal) => {
+            request.extensions_mut().insert(principal);
+            request.extensions_mut().insert(at);
+        }
         Err(error) => return Ok(request.into_response(log_and_render(&error.into(), id))),
     };
     let mut response = match AssertUnwindSafe(next.call(request)).catch_unwind().await {

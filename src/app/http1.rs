@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, Service, ServiceRequest, ServiceResponse};
-use actix_web::error::PayloadError;
+use actix_web::error::{InternalError, PayloadError};
 use actix_web::http::header::TRANSFER_ENCODING;
 use actix_web::http::{ConnectionType, Version};
 use actix_web::{Error, HttpMessage};
@@ -26,7 +26,15 @@ where
     let takes_chunks = request.version() >= Version::HTTP_11;
     let answering = service.call(request);
     async move {
-        let mut response = answering.await?;
+        let mut response = match (answering.await, body.clone()) {
+            (Ok(response), _) => response,
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(body)) => {
+                let response = error.as_response_error().error_response();
+                let response = response.map_body(|_, answer| BoxBody::new(Answer { answer, body }));
+                return Err(InternalError::from_response(error, response).into());
+            }
+        };
         if !takes_chunks && response.response().body().size() == BodySize::Stream {
             // Callers of HTTP/1.0 know no chunks (RFC 9112, section 6.1): the body ends with the connection.
             let head = response.response_mut().head_mut();

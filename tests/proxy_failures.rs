@@ -326,8 +326,9 @@ fn then_closes(pause: &Pause) -> Script {
 }
 
 async fn a_request_on_a_connection_that_just_closed_is_retried_once(database: Database) {
-    // One worker has one pool, so the second request reuses the first connection.
-    let app = TestApp::with(&database, &["--workers", "1"]).await;
+    // One worker has one pool, so the second request reuses the first connection, however slow the test is.
+    let options = ["--workers", "1", "--upstream-keep-alive", "60s"];
+    let app = TestApp::with(&database, &options).await;
     let team = app.workspace().await;
     team.caller().send(Fixture::chat()).await.expect(200);
     // The connection is closed without an answer.
